@@ -30,7 +30,7 @@ class InputError(ValueError):
 class StrictModel(BaseModel):
     """A section of a configuration: frozen, and no key that nobody reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 class Component(BaseModel):
