@@ -1,0 +1,124 @@
+"""The bricks of every network, in 2D and 3D from one source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SpatialDims = Literal[2, 3]
+
+
+def conv(
+    spatial_dims: SpatialDims, in_channels: int, out_channels: int, kernel_size: int = 3, *, stride: int = 1
+) -> nn.Conv2d | nn.Conv3d:
+    """A convolution that keeps the size at stride 1 (odd kernels) and halves it at stride 2."""
+    layer = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
+    return layer(in_channels, out_channels, kernel_size, stride=stride, padding=(kernel_size - 1) // 2)
+
+
+class ChannelNorm(nn.Module):
+    """Normalise each voxel over its channels: ``(B, C, *S)`` to the same shape.
+
+    Ba et al., "Layer Normalization", 2016, at every voxel apart, as in Liu et al., "A ConvNet for the 2020s", 2022.
+    Instance norm subtracts what the patch happened to hold: then a translated voxel depends on where its window lay and
+    a volume translated in windows has brightness steps. What this norm does to a voxel, only that voxel decides.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.norm(x.movedim(1, -1))).movedim(-1, 1)
+
+
+class InstanceNorm(nn.GroupNorm):
+    """Normalise each channel over the patch. As group norm of one channel each: the same, and faster on a CPU.
+
+    Ulyanov et al., "Instance Normalization: The Missing Ingredient for Fast Stylization", 2016.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.contiguous())
+
+
+Norm = Literal["channel", "instance", "none"]
+NORMS: dict[Norm, Callable[[int], nn.Module]] = {
+    "channel": ChannelNorm,
+    "instance": InstanceNorm,
+    "none": lambda channels: nn.Identity(),
+}
+
+
+class ResidualBlock(nn.Module):
+    """``x + conv(act(norm(conv(act(norm(x))))))``, ``(B, C, *S)`` to the same shape.
+
+    He et al., "Identity Mappings in Deep Residual Networks", 2016 (norm and activation before each convolution).
+    """
+
+    def __init__(self, spatial_dims: SpatialDims, channels: int, *, norm: Norm) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            NORMS[norm](channels),
+            nn.SiLU(),
+            conv(spatial_dims, channels, channels),
+            NORMS[norm](channels),
+            nn.SiLU(),
+            conv(spatial_dims, channels, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + cast(Tensor, self.body(x))
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement by two, then a convolution: ``(B, C_in, *S)`` to ``(B, C_out, *2S)``.
+
+    Odena et al., "Deconvolution and Checkerboard Artifacts", 2016: a transposed convolution would leave a checkerboard.
+    """
+
+    def __init__(self, spatial_dims: SpatialDims, in_channels: int, out_channels: int, kernel_size: int = 3) -> None:
+        super().__init__()
+        self.conv = conv(spatial_dims, in_channels, out_channels, kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv.kernel_size[0] == 1:  # a 1 x 1 convolution commutes with the enlargement: do it on the small map
+            return F.interpolate(cast(Tensor, self.conv(x)), scale_factor=2.0)
+        return cast(Tensor, self.conv(F.interpolate(x, scale_factor=2.0)))
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """`x` ``(B, C, *S)`` enlarged at the far ends, by its own border, until each spatial size is a multiple."""
+    missing = [(-size) % multiple for size in x.shape[2:]]
+    if not any(missing):
+        return x
+    pads = [pad for extra in reversed(missing) for pad in (0, extra)]
+    return F.pad(x, pads, mode="replicate")
+
+
+def crop_to(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The near corner of `x` ``(B, C, *S)``, of spatial size `size`: what `pad_to_multiple` added is cut off."""
+    return x[(slice(None), slice(None), *(slice(length) for length in size))]
+
+
+def layout(spatial_dims: SpatialDims, network: nn.Module) -> nn.Module:
+    """The network with its weights channels-last, which `ChannelNorm` and bf16 convolutions want."""
+    import torch
+
+    return network.to(memory_format=torch.channels_last if spatial_dims == 2 else torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+
+
+def initialize(network: nn.Module, std: float = 0.02) -> nn.Module:
+    """Draw every convolution's weights from N(0, std), as Zhu et al. 2017 do (section 7.1), biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.normal_(module.weight, 0.0, std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network

@@ -1,0 +1,59 @@
+"""The ResNet generator of the CycleGAN paper."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medgan.networks.blocks import (
+    NORMS,
+    Norm,
+    ResidualBlock,
+    SpatialDims,
+    Upsample,
+    conv,
+    crop_to,
+    initialize,
+    layout,
+    pad_to_multiple,
+)
+
+
+class ResNetGenerator(nn.Module):
+    """An image of one domain as one of the other: ``(B, C_in, *S)`` in [-1, 1] to ``(B, C_out, *S)`` in (-1, 1).
+
+    Johnson et al., "Perceptual Losses for Real-Time Style Transfer", 2016, as Zhu et al. 2017 use it: down, residual
+    blocks, up. Departure: resize-convolutions instead of transposed ones, norm and activation before each convolution.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: SpatialDims,
+        in_channels: int,
+        out_channels: int,
+        *,
+        channels: Annotated[int, Field(gt=0, description="at full resolution; doubled at each level")] = 32,
+        levels: Annotated[int, Field(ge=0, le=4, description="how often the size is halved")] = 2,
+        blocks: Annotated[int, Field(ge=1, description="residual blocks at the coarsest level")] = 6,
+        stem_kernel: Annotated[int, Field(ge=1, description="width of the first and the last kernel, odd; the paper's is 7")] = 5,
+        norm: Annotated[Norm, Field(description="channel: seam-free; instance: as in the papers, depends on the window")] = "channel",
+    ) -> None:
+        super().__init__()
+        widths = [channels * 2**level for level in range(levels + 1)]
+        self.multiple = 2**levels
+        layers: list[nn.Module] = [conv(spatial_dims, in_channels, widths[0], stem_kernel)]
+        for fine, coarse in zip(widths[:-1], widths[1:], strict=True):
+            layers += [NORMS[norm](fine), nn.SiLU(), conv(spatial_dims, fine, coarse, stride=2)]
+        layers += [ResidualBlock(spatial_dims, widths[-1], norm=norm) for _ in range(blocks)]
+        for fine, coarse in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True):
+            layers += [NORMS[norm](coarse), nn.SiLU(), Upsample(spatial_dims, coarse, fine)]
+        layers += [NORMS[norm](widths[0]), nn.SiLU(), conv(spatial_dims, widths[0], out_channels, stem_kernel)]
+        self.body = nn.Sequential(*layers)
+        layout(spatial_dims, initialize(self))
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = cast(Tensor, self.body(pad_to_multiple(image, self.multiple)))
+        return torch.tanh(crop_to(x, tuple(image.shape[2:])).float())

@@ -1,0 +1,74 @@
+"""Segmentors: MONAI's networks under the signature that the recipes use."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from medgan.networks.blocks import SpatialDims, crop_to, pad_to_multiple
+
+
+class SegResNetSegmentor(nn.Module):
+    """Class logits per voxel: ``(B, C, *S)`` to ``(B, classes, *S)``.
+
+    MONAI's `SegResNet` (Myronenko, "3D MRI brain tumor segmentation using autoencoder regularization", 2018, without
+    the autoencoder), enlarging by interpolation.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: SpatialDims,
+        in_channels: int,
+        out_channels: int,
+        *,
+        channels: Annotated[int, Field(gt=0, multiple_of=8, description="at full resolution; doubled at each level")] = 16,
+        levels: Annotated[int, Field(ge=1, le=5, description="how often the size is halved")] = 2,
+        blocks: Annotated[int, Field(ge=1, description="residual blocks per level")] = 1,
+    ) -> None:
+        super().__init__()
+        from monai.networks.nets import SegResNet
+
+        self.multiple = 2**levels
+        self.body = SegResNet(
+            spatial_dims=spatial_dims,
+            init_filters=channels,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            blocks_down=(blocks,) * (levels + 1),
+            blocks_up=(1,) * levels,
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.body(pad_to_multiple(image, self.multiple).contiguous())
+        return crop_to(cast(Tensor, logits), tuple(image.shape[2:])).float()
+
+
+class UNetSegmentor(nn.Module):
+    """Class logits per voxel: ``(B, C, *S)`` to ``(B, classes, *S)``.
+
+    MONAI's `BasicUNet` (Falk et al., "U-Net: deep learning for cell counting, detection, and morphometry", 2019) with
+    interpolation instead of transposed convolutions.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: SpatialDims,
+        in_channels: int,
+        out_channels: int,
+        *,
+        channels: Annotated[int, Field(gt=0, description="at full resolution; up to 8 times as many at the coarsest")] = 16,
+    ) -> None:
+        super().__init__()
+        from monai.networks.nets import BasicUNet
+
+        self.multiple = 16
+        widths = (channels, channels, channels * 2, channels * 4, channels * 8, channels)
+        self.body = BasicUNet(
+            spatial_dims, in_channels, out_channels, widths, norm=("group", {"num_groups": 8}), upsample="nontrainable"
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.body(pad_to_multiple(image, self.multiple).contiguous())
+        return crop_to(cast(Tensor, logits), tuple(image.shape[2:])).float()

@@ -1,0 +1,73 @@
+"""The U-Net generator."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medgan.networks.blocks import (
+    NORMS,
+    Norm,
+    ResidualBlock,
+    SpatialDims,
+    Upsample,
+    conv,
+    crop_to,
+    initialize,
+    layout,
+    pad_to_multiple,
+)
+
+
+class UNetGenerator(nn.Module):
+    """An image of one domain as one of the other: ``(B, C_in, *S)`` in [-1, 1] to ``(B, C_out, *S)`` in (-1, 1).
+
+    Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015, with residual blocks,
+    resize-convolutions, and skips that add. Any size is welcome: it is padded to a multiple of ``2**levels`` inside.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: SpatialDims,
+        in_channels: int,
+        out_channels: int,
+        *,
+        channels: Annotated[int, Field(gt=0, description="at full resolution; doubled at each level; multiples of 16 are fast")] = 32,
+        levels: Annotated[int, Field(ge=1, le=6, description="how often the size is halved")] = 3,
+        blocks: Annotated[int, Field(ge=1, description="residual blocks per level and side")] = 1,
+        max_channels: Annotated[int, Field(gt=0, description="at the deepest levels")] = 256,
+        norm: Annotated[Norm, Field(description="channel: seam-free; instance: as in the papers, depends on the window")] = "channel",
+    ) -> None:
+        super().__init__()
+        widths = [min(channels * 2**level, max_channels) for level in range(levels + 1)]
+        self.multiple = 2**levels
+        self.stem = conv(spatial_dims, in_channels, widths[0])
+        self.encoders = nn.ModuleList(_stack(spatial_dims, width, blocks, norm) for width in widths)
+        self.downs = nn.ModuleList(
+            conv(spatial_dims, fine, coarse, stride=2) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.ups = nn.ModuleList(
+            Upsample(spatial_dims, coarse, fine, 1) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.decoders = nn.ModuleList(_stack(spatial_dims, width, blocks, norm) for width in widths[:-1])
+        self.head = nn.Sequential(NORMS[norm](widths[0]), nn.SiLU(), conv(spatial_dims, widths[0], out_channels))
+        layout(spatial_dims, initialize(self))
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.stem(pad_to_multiple(image, self.multiple))
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=False):
+            x = encoder(x)
+            skips.append(x)
+            x = down(x)
+        x = self.encoders[-1](x)
+        for up, decoder, skip in zip(reversed(self.ups), reversed(self.decoders), reversed(skips), strict=True):
+            x = decoder(up(x) + skip)
+        return torch.tanh(crop_to(cast(Tensor, self.head(x)), tuple(image.shape[2:])).float())
+
+
+def _stack(spatial_dims: SpatialDims, channels: int, blocks: int, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(spatial_dims, channels, norm=norm) for _ in range(blocks)))

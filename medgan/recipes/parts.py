@@ -1,0 +1,124 @@
+"""What recipes have in common: networks by name, players, pools, averages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from medgan.config import Component, bind, component
+from medgan.networks import DISCRIMINATORS, GENERATORS, SEGMENTORS, SpatialDims
+
+Generator = component(GENERATORS, "generator")
+Discriminator = component(DISCRIMINATORS, "discriminator")
+Segmentor = component(SEGMENTORS, "segmentor")
+
+
+def generator(choice: Component, spatial_dims: SpatialDims, in_channels: int, out_channels: int) -> nn.Module:
+    """The generator that a configuration names."""
+    target, options = bind(choice, GENERATORS, "generator")
+    return cast(nn.Module, target(spatial_dims, in_channels, out_channels, **options))
+
+
+def discriminator(choice: Component, spatial_dims: SpatialDims, in_channels: int) -> nn.Module:
+    """The discriminator that a configuration names."""
+    target, options = bind(choice, DISCRIMINATORS, "discriminator")
+    return cast(nn.Module, target(spatial_dims, in_channels, **options))
+
+
+def segmentor(choice: Component, spatial_dims: SpatialDims, in_channels: int, classes: int) -> nn.Module:
+    """The segmentor that a configuration names."""
+    target, options = bind(choice, SEGMENTORS, "segmentor")
+    return cast(nn.Module, target(spatial_dims, in_channels, classes, **options))
+
+
+def adam(networks: Iterable[nn.Module], lr: float, beta1: float) -> Adam:
+    """One player's optimizer over the parameters of its networks (beta2 0.999)."""
+    parameters = list(chain.from_iterable(network.parameters() for network in networks))
+    optimizer = Adam(parameters, lr=lr, betas=(beta1, 0.999))
+    for group in optimizer.param_groups:
+        group["initial_lr"] = lr
+    return optimizer
+
+
+@contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Let gradients flow through these networks, not into them."""
+    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a network's weights, buffers included.
+
+    Yazici et al., "The Unusual Effectiveness of Averaging in GAN Training", 2019.
+    """
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return cast(AveragedModel, average.requires_grad_(False))
+
+
+def ramp(progress: float, start: float, length: float) -> float:
+    """0 before `start`, then linear to 1 within `length`; all three as shares of the training."""
+    if progress < start:
+        return 0.0
+    return min(1.0, (progress - start) / length) if length > 0 else 1.0
+
+
+class ImagePool(nn.Module):
+    """Earlier fakes for the discriminator: each image comes back as it is or, half the time, as an older one.
+
+    Shrivastava et al., "Learning from Simulated and Unsupervised Images through Adversarial Training", 2017,
+    section 2.3; size 50 in Zhu et al. 2017, section 4. Size 0 hands every image straight through.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.images: list[Tensor] = []
+
+    def forward(self, fakes: Tensor) -> Tensor:
+        """`fakes` ``(B, C, *S)``, detached, to images of the same shape."""
+        return torch.stack([self._exchange(image) for image in fakes]) if self.size else fakes
+
+    def _exchange(self, image: Tensor) -> Tensor:
+        if len(self.images) < self.size:
+            self.images.append(image.clone())
+            return image
+        if torch.rand(()) < 0.5:
+            return image
+        index = int(torch.randint(self.size, ()))
+        older, self.images[index] = self.images[index], image.clone()
+        return older
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The images, so that a resumed run meets the same pool."""
+        return {"images": self.images}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The reverse of `get_extra_state`."""
+        self.images = list(state["images"])
+
+
+def histogram_distance(first: Tensor, second: Tensor, bins: int = 128) -> Tensor:
+    """Wasserstein-1 distance between the intensities of two sets of images in [-1, 1], in the same unit; a scalar.
+
+    Needs no pairs, so unpaired recipes can be judged by it; background at exactly -1 does not count.
+    """
+
+    def cumulative(images: Tensor) -> Tensor:
+        values = images.float()[images > -0.999]
+        return torch.histc(values, bins, -1.0, 1.0).cumsum(0) / max(values.numel(), 1)
+
+    return (cumulative(first) - cumulative(second)).abs().mean() * 2.0

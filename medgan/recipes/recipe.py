@@ -1,0 +1,93 @@
+"""What every recipe is: networks, an optimizer per player, and one paper's training step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+Pairing = Literal["unpaired", "paired", "single"]
+Direction = Literal["AB", "BA"]
+DomainKey = Literal["A", "B"]
+Batch = Mapping[str, Tensor]
+Losses = dict[str, Tensor]
+
+
+class Recipe(nn.Module, ABC):
+    """One paper: its networks, its players and its algorithm.
+
+    A batch holds images ``A``, ``B`` ``(B, C, *S)`` in [-1, 1] and, where there are any, ``label_A``, ``label_B``
+    ``(B, 1, *S)`` integer with -1 where a voxel is unlabelled. Losses are keyed ``"player/term"`` and already weighted.
+    Noise within a step comes from torch's global generator, which the loop seeds from (seed, step).
+    """
+
+    pairing: ClassVar[Pairing]
+    optimizers: dict[str, Optimizer]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimizers = {}
+        self.average_gradients: Callable[[list[Tensor]], None] = _alone
+        self.clip_norm: float | None = None
+
+    @abstractmethod
+    def training_step(self, batch: Batch, progress: float) -> Losses:
+        """One step of the paper's algorithm, every player's update included. `progress` runs from 0 to 1."""
+
+    @abstractmethod
+    def validation_step(self, batch: Batch) -> Losses:
+        """Measures on patients that no player has learnt from; ``"score"``, the higher the better, picks the best."""
+
+    @abstractmethod
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """Images ``(B, C, *S)`` in [-1, 1] worth looking at, by name, in the order to show them."""
+
+    @abstractmethod
+    def translator(self, direction: Direction) -> nn.Module | None:
+        """The network for one direction, as it should be used after training (averaged weights where kept)."""
+
+    def segmentor(self, domain: DomainKey) -> nn.Module | None:
+        """The network that reads labels off images of a domain, if this recipe trains one."""
+        return None
+
+    def lr_factor(self, progress: float) -> float:
+        """Learning rate as a share of the initial one: constant, then linear to 0 (Zhu et al. 2017, section 7.1)."""
+        return min(1.0, 2.0 * (1.0 - progress))
+
+    def update(self, player: str, losses: Losses) -> None:
+        """One step of a player: zero, sum, backward, average over ranks, clip, step."""
+        optimizer = self.optimizers[player]
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack([loss.float() for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.average_gradients([p.grad for p in parameters if p.grad is not None])
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        optimizer.step()
+
+    def set_progress(self, progress: float) -> None:
+        """Set every player's learning rate for this moment of the training."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * self.lr_factor(progress)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides the next step: networks, averages, pools and optimizers."""
+        return {
+            "networks": self.state_dict(),
+            "optimizers": {player: optimizer.state_dict() for player, optimizer in self.optimizers.items()},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The reverse of `state`."""
+        self.load_state_dict(state["networks"])
+        for player, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][player])
+
+
+def _alone(gradients: list[Tensor]) -> None:
+    """One rank has nobody to average with."""
