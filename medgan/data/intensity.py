@@ -125,9 +125,7 @@ class PercentileRange:
         values = np.asarray(image)
         inside = np.isfinite(values) if mask is None else np.isfinite(values) & np.asarray(mask, dtype=bool)
         if not inside.any():
-            raise InputError(
-                "percentile_range: no finite voxel inside the body; lower body_threshold or check the image"
-            )
+            raise InputError("percentile_range: no finite voxel in the body; lower body_threshold or check the image")
         low, high = np.percentile(values[inside].astype(np.float64), [self.low, self.high])
         if not low < high:
             raise InputError(
