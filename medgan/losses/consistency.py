@@ -37,7 +37,5 @@ def gradient_difference(first: Tensor, second: Tensor) -> Tensor:
     The mean of ``| |d first| - |d second| |`` over voxels and axes: edge strengths, whichever way the contrast goes.
     Mathieu et al., "Deep multi-scale video prediction beyond mean square error", 2016, Equation 6, with exponent 1.
     """
-    gaps = [
-        (first.diff(dim=axis).abs() - second.diff(dim=axis).abs()).abs().mean() for axis in range(2, first.ndim)
-    ]
+    gaps = [(first.diff(dim=axis).abs() - second.diff(dim=axis).abs()).abs().mean() for axis in range(2, first.ndim)]
     return torch.stack(gaps).mean()

@@ -24,7 +24,9 @@ class PatchGAN(nn.Module):
         in_channels: int,
         *,
         channels: Annotated[int, Field(gt=0, description="of the first layer; doubled in each")] = 32,
-        layers: Annotated[int, Field(ge=1, le=5, description="strided layers; with 3 a logit sees 70 voxels, with 2 it sees 34")] = 3,
+        layers: Annotated[
+            int, Field(ge=1, le=5, description="strided layers; with 3 a logit sees 70 voxels, with 2 it sees 34")
+        ] = 3,
         norm: Annotated[Norm, Field(description="channel, instance (the paper's) or none")] = "instance",
         spectral: Annotated[bool, Field(description="spectral normalisation of every weight (Miyato 2018)")] = False,
     ) -> None:

@@ -38,8 +38,12 @@ class ResNetGenerator(nn.Module):
         channels: Annotated[int, Field(gt=0, description="at full resolution; doubled at each level")] = 32,
         levels: Annotated[int, Field(ge=0, le=4, description="how often the size is halved")] = 2,
         blocks: Annotated[int, Field(ge=1, description="residual blocks at the coarsest level")] = 6,
-        stem_kernel: Annotated[int, Field(ge=1, description="width of the first and the last kernel, odd; the paper's is 7")] = 5,
-        norm: Annotated[Norm, Field(description="channel: seam-free; instance: as in the papers, depends on the window")] = "channel",
+        stem_kernel: Annotated[
+            int, Field(ge=1, description="width of the first and the last kernel, odd; the paper's is 7")
+        ] = 5,
+        norm: Annotated[
+            Norm, Field(description="channel: seam-free; instance: as in the papers, depends on the window")
+        ] = "channel",
     ) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(levels + 1)]

@@ -23,7 +23,9 @@ class SegResNetSegmentor(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        channels: Annotated[int, Field(gt=0, multiple_of=8, description="at full resolution; doubled at each level")] = 16,
+        channels: Annotated[
+            int, Field(gt=0, multiple_of=8, description="at full resolution; doubled at each level")
+        ] = 16,
         levels: Annotated[int, Field(ge=1, le=5, description="how often the size is halved")] = 2,
         blocks: Annotated[int, Field(ge=1, description="residual blocks per level")] = 1,
     ) -> None:
@@ -58,7 +60,9 @@ class UNetSegmentor(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        channels: Annotated[int, Field(gt=0, description="at full resolution; up to 8 times as many at the coarsest")] = 16,
+        channels: Annotated[
+            int, Field(gt=0, description="at full resolution; up to 8 times as many at the coarsest")
+        ] = 16,
     ) -> None:
         super().__init__()
         from monai.networks.nets import BasicUNet

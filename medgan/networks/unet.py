@@ -35,11 +35,15 @@ class UNetGenerator(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        channels: Annotated[int, Field(gt=0, description="at full resolution; doubled at each level; multiples of 16 are fast")] = 32,
+        channels: Annotated[
+            int, Field(gt=0, description="at full resolution; doubled at each level; multiples of 16 are fast")
+        ] = 32,
         levels: Annotated[int, Field(ge=1, le=6, description="how often the size is halved")] = 3,
         blocks: Annotated[int, Field(ge=1, description="residual blocks per level and side")] = 1,
         max_channels: Annotated[int, Field(gt=0, description="at the deepest levels")] = 256,
-        norm: Annotated[Norm, Field(description="channel: seam-free; instance: as in the papers, depends on the window")] = "channel",
+        norm: Annotated[
+            Norm, Field(description="channel: seam-free; instance: as in the papers, depends on the window")
+        ] = "channel",
     ) -> None:
         super().__init__()
         widths = [min(channels * 2**level, max_channels) for level in range(levels + 1)]

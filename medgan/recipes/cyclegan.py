@@ -41,15 +41,25 @@ class CycleGAN(Recipe):
         channels_A: Annotated[int, Field(gt=0, description="image channels of domain A")] = 1,
         channels_B: Annotated[int, Field(gt=0, description="image channels of domain B")] = 1,
         generator_net: Annotated[Generator, Field(description="both generators")] = Component(name="unet"),
-        discriminator_net: Annotated[Discriminator, Field(description="both discriminators")] = Component(name="patchgan"),
+        discriminator_net: Annotated[Discriminator, Field(description="both discriminators")] = Component(
+            name="patchgan"
+        ),
         objective: Annotated[ObjectiveName, Field(description="the game; the paper plays lsgan")] = "lsgan",
         lambda_adv: Annotated[float, Field(ge=0, description="weight of the adversarial terms of G")] = 1.0,
-        lambda_cycle: Annotated[float, Field(ge=0, description="weight of the cycle terms, mean absolute error in [-1, 1]")] = 10.0,
-        lambda_identity: Annotated[float, Field(ge=0, description="weight of G_AB(B) = B and G_BA(A) = A; 0: off")] = 0.0,
-        lambda_gradient: Annotated[float, Field(ge=0, description="weight of equal edge strength of source and translation; 0: off")] = 0.0,
+        lambda_cycle: Annotated[
+            float, Field(ge=0, description="weight of the cycle terms, mean absolute error in [-1, 1]")
+        ] = 10.0,
+        lambda_identity: Annotated[
+            float, Field(ge=0, description="weight of G_AB(B) = B and G_BA(A) = A; 0: off")
+        ] = 0.0,
+        lambda_gradient: Annotated[
+            float, Field(ge=0, description="weight of equal edge strength of source and translation; 0: off")
+        ] = 0.0,
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for each discriminator, images")] = 50,
         lr: Annotated[float, Field(gt=0, description="Adam's initial learning rate, generators")] = 2e-4,
-        lr_discriminator: Annotated[float, Field(gt=0, description="Adam's initial learning rate, discriminators")] = 2e-4,
+        lr_discriminator: Annotated[
+            float, Field(gt=0, description="Adam's initial learning rate, discriminators")
+        ] = 2e-4,
         beta1: Annotated[float, Field(ge=0, lt=1, description="Adam's first decay")] = 0.5,
         ema_decay: Annotated[float, Field(ge=0, lt=1, description="of the averaged generators, per step")] = 0.995,
     ) -> None:

@@ -33,13 +33,23 @@ class Pix2Pix(Recipe):
         channels_A: Annotated[int, Field(gt=0, description="image channels of domain A")] = 1,
         channels_B: Annotated[int, Field(gt=0, description="image channels of domain B")] = 1,
         generator_net: Annotated[Generator, Field(description="the generator")] = Component(name="unet"),
-        discriminator_net: Annotated[Discriminator, Field(description="the discriminator")] = Component(name="patchgan"),
-        objective: Annotated[ObjectiveName, Field(description="the game; the paper plays nonsaturating")] = "nonsaturating",
-        lambda_adv: Annotated[float, Field(ge=0, description="weight of the adversarial term of G; 0: no discriminator at all")] = 1.0,
+        discriminator_net: Annotated[Discriminator, Field(description="the discriminator")] = Component(
+            name="patchgan"
+        ),
+        objective: Annotated[
+            ObjectiveName, Field(description="the game; the paper plays nonsaturating")
+        ] = "nonsaturating",
+        lambda_adv: Annotated[
+            float, Field(ge=0, description="weight of the adversarial term of G; 0: no discriminator at all")
+        ] = 1.0,
         lambda_l1: Annotated[float, Field(ge=0, description="weight of the mean absolute error in [-1, 1]")] = 100.0,
-        lambda_gradient: Annotated[float, Field(ge=0, description="weight of equal edge strength of translation and truth; 0: off")] = 0.0,
+        lambda_gradient: Annotated[
+            float, Field(ge=0, description="weight of equal edge strength of translation and truth; 0: off")
+        ] = 0.0,
         lr: Annotated[float, Field(gt=0, description="Adam's initial learning rate, generator")] = 2e-4,
-        lr_discriminator: Annotated[float, Field(gt=0, description="Adam's initial learning rate, discriminator")] = 2e-4,
+        lr_discriminator: Annotated[
+            float, Field(gt=0, description="Adam's initial learning rate, discriminator")
+        ] = 2e-4,
         beta1: Annotated[float, Field(ge=0, lt=1, description="Adam's first decay")] = 0.5,
         ema_decay: Annotated[float, Field(ge=0, lt=1, description="of the averaged generator, per step")] = 0.995,
     ) -> None:

@@ -1,0 +1,87 @@
+"""Shapes, ranges and what a voxel may depend on, in 2D and 3D."""
+
+import pytest
+import torch
+
+from medgan.networks import DISCRIMINATORS, GENERATORS, SEGMENTORS, PatchGAN, UNetGenerator
+from medgan.networks.blocks import ChannelNorm, InstanceNorm, Upsample, crop_to, pad_to_multiple
+
+SIZES = {2: (21, 18), 3: (13, 10, 7)}
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_generator_keeps_any_size_and_stays_within_range(name: str, spatial_dims: int) -> None:
+    image = torch.rand(2, 1, *SIZES[spatial_dims]) * 2 - 1
+    translated = GENERATORS[name](spatial_dims, 1, 3, channels=16)(image)
+    assert translated.shape == (2, 3, *SIZES[spatial_dims])
+    assert translated.abs().max() <= 1
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("name", SEGMENTORS)
+def test_a_segmentor_gives_a_logit_per_class_and_voxel(name: str, spatial_dims: int) -> None:
+    logits = SEGMENTORS[name](spatial_dims, 1, 5, channels=8)(torch.rand(1, 1, *SIZES[spatial_dims]))
+    assert logits.shape == (1, 5, *SIZES[spatial_dims])
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_a_discriminator_judges_patches(spatial_dims: int) -> None:
+    judge = DISCRIMINATORS["patchgan"](spatial_dims, 1, channels=8, layers=2)
+    logits = judge(torch.rand(1, 1, *(32,) * spatial_dims))
+    assert logits.shape == (1, 1, *(6,) * spatial_dims)
+
+
+@pytest.mark.parametrize(("layers", "sees"), [(2, 34), (3, 70)])
+def test_a_logit_sees_as_many_voxels_as_its_description_says(layers: int, sees: int) -> None:
+    judge = PatchGAN(2, 1, channels=4, layers=layers, norm="none")
+    image = torch.rand(1, 1, 128, 128, requires_grad=True)
+    logits = judge(image)
+    logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
+    touched = image.grad[0, 0].abs().sum(1).nonzero()
+    assert touched.max() - touched.min() + 1 == sees
+
+
+def test_spectral_normalisation_bounds_every_weight() -> None:
+    judge = PatchGAN(2, 1, channels=4, layers=1, spectral=True)
+    for _ in range(50):
+        judge(torch.rand(1, 1, 16, 16))
+    for module in judge.body:
+        if isinstance(module, torch.nn.Conv2d):
+            assert torch.linalg.matrix_norm(module.weight.detach().flatten(1), 2) < 1.1
+
+
+def test_channel_norm_lets_a_voxel_depend_on_itself_alone() -> None:
+    x = torch.rand(1, 4, 6, 6, 6)
+    changed = x.clone()
+    changed[..., 3:] += 5
+    norm = ChannelNorm(4)
+    assert torch.equal(norm(x)[..., :3], norm(changed)[..., :3])
+    assert not torch.equal(InstanceNorm(4)(x)[..., :3], InstanceNorm(4)(changed)[..., :3])
+
+
+def test_instance_norm_is_torch_s_own() -> None:
+    x = torch.rand(2, 4, 5, 6, 7)
+    torch.testing.assert_close(InstanceNorm(4)(x), torch.nn.InstanceNorm3d(4)(x))
+
+
+def test_a_far_voxel_does_not_move_a_generator_s_output() -> None:
+    generator = UNetGenerator(3, 1, 1, channels=16, levels=1).eval()
+    image = torch.rand(1, 1, 48, 8, 8)
+    changed = image.clone()
+    changed[:, :, 40:] = -1
+    torch.testing.assert_close(generator(image)[:, :, :8], generator(changed)[:, :, :8])
+
+
+def test_upsampling_by_a_pointwise_convolution_commutes_with_the_enlargement() -> None:
+    up = Upsample(3, 4, 2, 1)
+    x = torch.rand(1, 4, 3, 4, 5)
+    torch.testing.assert_close(up(x), up.conv(torch.nn.functional.interpolate(x, scale_factor=2.0)))
+
+
+def test_padding_is_undone_by_cropping() -> None:
+    x = torch.rand(1, 1, 5, 8, 3)
+    padded = pad_to_multiple(x, 4)
+    assert padded.shape == (1, 1, 8, 8, 4)
+    assert torch.equal(crop_to(padded, (5, 8, 3)), x)
+    assert torch.equal(padded[:, :, 7], padded[:, :, 4])

@@ -1,0 +1,216 @@
+"""The contract that every recipe keeps, in 2D and 3D."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from medgan.config import Component
+from medgan.recipes import RECIPES, Recipe
+from medgan.recipes.parts import ImagePool, averaged, frozen, histogram_distance, ramp
+
+SMALL = {
+    "generator_net": Component(name="unet", channels=8, levels=1),
+    "discriminator_net": Component(name="patchgan", channels=8, layers=1),
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "cyclegan": {"lambda_identity": 1.0, "lambda_gradient": 1.0, "pool_size": 2},
+    "seg_cyclegan": {
+        "num_classes": 3,
+        "segmentor_net": Component(name="segresnet", channels=8, levels=1),
+        "lambda_identity": 1.0,
+        "lambda_gradient": 1.0,
+        "pool_size": 2,
+    },
+    "pix2pix": {"lambda_gradient": 1.0},
+}
+EVERY = pytest.mark.parametrize(("name", "spatial_dims"), [(name, dims) for name in RECIPES for dims in (2, 3)])
+
+
+def make(name: str, spatial_dims: int, **options: Any) -> Recipe:
+    torch.manual_seed(0)
+    return RECIPES[name](spatial_dims=spatial_dims, **SMALL, **OPTIONS[name], **options)
+
+
+def batch(spatial_dims: int, seed: int = 0, size: int = 2) -> dict[str, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    shape = (size, 1, *(8,) * spatial_dims)
+    images = {key: torch.rand(shape, generator=rng) * 2 - 1 for key in "AB"}
+    return images | {f"label_{key}": torch.randint(0, 3, shape, generator=rng) for key in "AB"}
+
+
+def step(recipe: Recipe, index: int, spatial_dims: int, progress: float = 0.9) -> dict[str, torch.Tensor]:
+    torch.manual_seed(100 + index)
+    recipe.set_progress(progress)
+    return recipe.training_step(batch(spatial_dims, index), progress)
+
+
+def weights(recipe: Recipe) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in recipe.state_dict().items() if isinstance(value, torch.Tensor)}
+
+
+@EVERY
+def test_a_step_gives_finite_losses_and_moves_every_trained_weight(name: str, spatial_dims: int) -> None:
+    recipe = make(name, spatial_dims)
+    trained = {id(p) for o in recipe.optimizers.values() for group in o.param_groups for p in group["params"]}
+    before = {key: p.detach().clone() for key, p in recipe.named_parameters() if id(p) in trained}
+    for index in range(2):
+        losses = step(recipe, index, spatial_dims, progress=0.5)
+        assert all(torch.isfinite(loss) for loss in losses.values())
+        assert {key.split("/")[0] for key in losses} == set(recipe.optimizers)
+    still = [key for key, p in recipe.named_parameters() if key in before and torch.equal(p, before[key])]
+    assert not still
+
+
+@EVERY
+def test_a_restored_recipe_takes_the_same_next_steps(name: str, spatial_dims: int) -> None:
+    first, second = make(name, spatial_dims), make(name, spatial_dims)
+    for index in range(3):
+        step(first, index, spatial_dims)
+    second.load_state(copy.deepcopy(first.state()))
+    for recipe in (first, second):
+        step(recipe, 3, spatial_dims)
+    for key, value in weights(first).items():
+        assert torch.equal(value, weights(second)[key]), key
+
+
+@EVERY
+def test_a_translator_keeps_shape_and_range(name: str, spatial_dims: int) -> None:
+    recipe = make(name, spatial_dims)
+    images = batch(spatial_dims)
+    for direction in ("AB", "BA"):
+        network = recipe.translator(direction)
+        if network is not None:
+            translated = network(images[direction[0]])
+            assert translated.shape == images[direction[0]].shape
+            assert translated.abs().max() <= 1
+
+
+@EVERY
+def test_validation_gives_a_score_and_changes_nothing(name: str, spatial_dims: int) -> None:
+    recipe = make(name, spatial_dims)
+    before = copy.deepcopy(weights(recipe))
+    measures = recipe.validation_step(batch(spatial_dims))
+    assert torch.isfinite(measures["score"])
+    assert all(torch.equal(value, before[key]) for key, value in weights(recipe).items())
+    assert all(image.shape[2:] == (8,) * spatial_dims for image in recipe.preview(batch(spatial_dims)).values())
+
+
+@EVERY
+def test_two_half_batches_averaged_equal_one_whole(name: str, spatial_dims: int) -> None:
+    """What two ranks do: each its half, gradients averaged. Dice pools its batch, so here it counts cross-entropy's half."""
+    options = {"beta_seg": 0.0} if name == "seg_cyclegan" else {}
+    whole = make(name, spatial_dims, **options)
+    whole.load_state(whole.state())
+    images = batch(spatial_dims)
+    if name == "seg_cyclegan":
+        images = {key: value for key, value in images.items() if not key.startswith("label")}
+    halves = [{key: value[i : i + 1] for key, value in images.items()} for i in range(2)]
+    collected: list[list[list[torch.Tensor]]] = []
+    for half in halves:
+        rank = make(name, spatial_dims, **options)
+        seen: list[list[torch.Tensor]] = []
+        rank.average_gradients = lambda gradients, seen=seen: seen.append([g.clone() for g in gradients])
+        rank.training_step(half, 0.1)
+        collected.append(seen)
+    first: list[list[torch.Tensor]] = []
+    whole.average_gradients = lambda gradients: first.append([g.clone() for g in gradients])
+    whole.training_step(images, 0.1)
+    for mine, theirs, one in zip(collected[0][0], collected[1][0], first[0], strict=True):
+        torch.testing.assert_close((mine + theirs) / 2, one, rtol=1e-3, atol=1e-5)
+
+
+def test_the_segmentation_term_follows_its_schedule() -> None:
+    recipe = make("seg_cyclegan", 2, seg_start=0.2, seg_ramp=0.2, seg_fakes_start=0.6, beta_seg=2.0)
+    assert "G/seg_A" not in step(recipe, 0, 2, progress=0.1)
+    late = step(recipe, 0, 2, progress=0.5)
+    assert "G/seg_A" in late
+    assert "S/fake_A" not in late
+    assert "S/fake_A" in step(recipe, 0, 2, progress=0.7)
+
+
+def test_the_generators_learn_from_labels_through_frozen_segmentors() -> None:
+    recipe = make("seg_cyclegan", 2, lambda_adv=0.0, lambda_cycle=0.0, seg_start=0.0, seg_ramp=0.0)
+    recipe.lambda_identity = recipe.lambda_gradient = 0.0
+    recipe.update = lambda player, losses: (  # type: ignore[method-assign]
+        torch.stack([loss.float() for loss in losses.values()]).sum().backward() if player == "G" else None
+    )
+    recipe.training_step(batch(2), 0.5)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in recipe.G_AB.head.parameters())
+    assert all(p.grad is None for p in recipe.S_B.parameters())
+    assert all(p.grad is None for p in recipe.D_B.parameters())
+
+
+def test_missing_labels_leave_the_segmentor_of_that_domain_alone() -> None:
+    recipe = make("seg_cyclegan", 2)
+    images = {key: value for key, value in batch(2).items() if key != "label_B"}
+    before = copy.deepcopy(recipe.S_B.state_dict())
+    losses = recipe.training_step(images, 0.3)
+    assert losses["S/real_B"] == 0
+    assert losses["G/seg_B"] == 0
+    assert losses["G/seg_A"] > 0
+    assert all(torch.equal(value, before[key]) for key, value in recipe.S_B.state_dict().items())
+
+
+def test_pix2pix_without_an_adversary_has_no_discriminator() -> None:
+    recipe = make("pix2pix", 2, lambda_adv=0.0)
+    assert set(recipe.optimizers) == {"G"}
+    assert "G/adv" not in step(recipe, 0, 2)
+    assert recipe.translator("AB") is None
+
+
+def test_the_learning_rate_is_constant_and_then_falls_to_nothing() -> None:
+    recipe = make("cyclegan", 2)
+    assert [recipe.lr_factor(p) for p in (0.0, 0.5, 0.75, 1.0)] == [1.0, 1.0, 0.5, 0.0]
+    recipe.set_progress(0.75)
+    assert recipe.optimizers["G"].param_groups[0]["lr"] == pytest.approx(1e-4)
+
+
+def test_a_clipped_update_is_no_longer_than_the_bound() -> None:
+    recipe = make("cyclegan", 2)
+    recipe.clip_norm = 1e-3
+    recipe.training_step(batch(2), 0.0)
+    norm = torch.stack([p.grad.norm() for p in recipe.D_A.parameters()]).norm()
+    assert norm <= 1.01e-3
+
+
+def test_a_pool_returns_new_images_until_full_and_then_half_the_time_older_ones() -> None:
+    torch.manual_seed(0)
+    pool = ImagePool(3)
+    for value in range(3):
+        assert pool(torch.full((1, 1, 2, 2), float(value)))[0, 0, 0, 0] == value
+    old = sum(pool(torch.full((1, 1, 2, 2), 100.0 + value))[0, 0, 0, 0] != 100 + value for value in range(400))
+    assert 150 < old < 250
+    assert len(pool.images) == 3
+
+
+def test_frozen_networks_pass_gradients_through_and_take_none() -> None:
+    layer = torch.nn.Linear(2, 1)
+    x = torch.ones(1, 2, requires_grad=True)
+    with frozen(layer):
+        layer(x).sum().backward()
+    assert layer.weight.grad is None
+    assert x.grad.abs().sum() > 0
+    assert layer.weight.requires_grad
+
+
+def test_an_average_moves_by_one_minus_decay() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(layer.weight, 0.0)
+    average = averaged(layer, 0.9)
+    average.update_parameters(layer)
+    torch.nn.init.constant_(layer.weight, 1.0)
+    average.update_parameters(layer)
+    assert average.module.weight.item() == pytest.approx(0.1)
+
+
+def test_a_ramp_is_nothing_then_linear_then_one() -> None:
+    assert [ramp(p, 0.2, 0.4) for p in (0.1, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
+    assert ramp(0.5, 0.5, 0.0) == 1.0
+
+
+def test_the_distance_between_shifted_intensities_is_the_shift() -> None:
+    values = torch.rand(1, 1, 100, 100) - 0.5
+    assert histogram_distance(values, values + 0.25).item() == pytest.approx(0.25, abs=0.02)
+    assert histogram_distance(values, values) == 0
