@@ -52,7 +52,7 @@ class TrainOptions(StrictModel):
 
 
 def train(recipe_choice: Component, options: TrainOptions, run: RunDir, *, seed: int, device: str = "auto") -> None:
-    """Train on what `preprocess` left in the run; called again, it goes on from the last checkpoint, bit for bit on a CPU.
+    """Train on what `preprocess` left in the run; called again, go on from the last checkpoint, bit for bit on a CPU.
 
     Writes ``train/losses.jsonl``, ``train/previews/``, ``train/tensorboard/`` and ``train/checkpoints/{last,best}.pt``.
     Under ``torchrun`` or SLURM every rank runs this; gradients are averaged once per player and step.
@@ -173,7 +173,7 @@ class _Loop:
         broken = [name for name, mean in means.items() if not math.isfinite(mean)]
         if broken:
             raise InputError(
-                f"train: {', '.join(broken)} not finite within the {self.options.log_every} steps before step {self.step}; "
+                f"train: {', '.join(broken)} not finite within {self.options.log_every} steps before step {self.step}; "
                 "lower recipe.lr or set train.clip_norm=1 or train.precision=float32; the last checkpoint stands"
             )
         if self.fabric.is_global_zero:
@@ -302,7 +302,7 @@ def _datasets(
 
 
 def preview_picture(images: Sequence[Tensor]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Images ``(B, 1, *S)`` in [-1, 1] side by side, one row per sample, volumes by their middle axial cut; ``(H, W)``."""
+    """Images ``(B, 1, *S)`` in [-1, 1] side by side, a row per sample, volumes by their middle axial cut; ``(H, W)``."""
     columns = []
     for image in images:
         cuts = image[:, 0].float().cpu()

@@ -42,7 +42,7 @@ def lsgan() -> Objective:
 
 
 def hinge() -> Objective:
-    """Lim and Ye, "Geometric GAN", 2017; Miyato et al., "Spectral Normalization for GANs", 2018, Equations 16 and 17."""
+    """Lim and Ye, "Geometric GAN", 2017; Miyato et al., "Spectral Normalization", 2018, Equations 16 and 17."""
     return Objective(lambda fake: -fake.mean(), lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, cast
 
 import torch
@@ -49,7 +50,7 @@ class ResNetGenerator(nn.Module):
         widths = [channels * 2**level for level in range(levels + 1)]
         self.multiple = 2**levels
         layers: list[nn.Module] = [conv(spatial_dims, in_channels, widths[0], stem_kernel)]
-        for fine, coarse in zip(widths[:-1], widths[1:], strict=True):
+        for fine, coarse in pairwise(widths):
             layers += [NORMS[norm](fine), nn.SiLU(), conv(spatial_dims, fine, coarse, stride=2)]
         layers += [ResidualBlock(spatial_dims, widths[-1], norm=norm) for _ in range(blocks)]
         for fine, coarse in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True):

@@ -30,7 +30,7 @@ class SegResNetSegmentor(nn.Module):
         blocks: Annotated[int, Field(ge=1, description="residual blocks per level")] = 1,
     ) -> None:
         super().__init__()
-        from monai.networks.nets import SegResNet
+        from monai.networks.nets.segresnet import SegResNet
 
         self.multiple = 2**levels
         self.body = SegResNet(
@@ -65,7 +65,7 @@ class UNetSegmentor(nn.Module):
         ] = 16,
     ) -> None:
         super().__init__()
-        from monai.networks.nets import BasicUNet
+        from monai.networks.nets.basic_unet import BasicUNet
 
         self.multiple = 16
         widths = (channels, channels, channels * 2, channels * 4, channels * 8, channels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, cast
 
 import torch
@@ -50,12 +51,8 @@ class UNetGenerator(nn.Module):
         self.multiple = 2**levels
         self.stem = conv(spatial_dims, in_channels, widths[0])
         self.encoders = nn.ModuleList(_stack(spatial_dims, width, blocks, norm) for width in widths)
-        self.downs = nn.ModuleList(
-            conv(spatial_dims, fine, coarse, stride=2) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
-        )
-        self.ups = nn.ModuleList(
-            Upsample(spatial_dims, coarse, fine, 1) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.downs = nn.ModuleList(conv(spatial_dims, fine, coarse, stride=2) for fine, coarse in pairwise(widths))
+        self.ups = nn.ModuleList(Upsample(spatial_dims, coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.decoders = nn.ModuleList(_stack(spatial_dims, width, blocks, norm) for width in widths[:-1])
         self.head = nn.Sequential(NORMS[norm](widths[0]), nn.SiLU(), conv(spatial_dims, widths[0], out_channels))
         layout(spatial_dims, initialize(self))

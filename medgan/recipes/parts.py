@@ -65,8 +65,8 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
 
     Yazici et al., "The Unusual Effectiveness of Averaging in GAN Training", 2019.
     """
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    return cast(AveragedModel, average.requires_grad_(False))
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+    return average.requires_grad_(False)
 
 
 def ramp(progress: float, start: float, length: float) -> float:

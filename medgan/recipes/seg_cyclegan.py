@@ -162,7 +162,7 @@ class SegCycleGAN(Recipe):
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> Losses:
-        """The score asks that S reads the source's label off the translation, and for the other domain's intensities."""
+        """The score asks that S reads the source's label off the translation, and for the target's intensities."""
         real_A, real_B = batch["A"], batch["B"]
         fake_B, fake_A = self.ema_AB(real_A), self.ema_BA(real_B)
         measures = {
@@ -184,8 +184,10 @@ class SegCycleGAN(Recipe):
         real_A, real_B = batch["A"], batch["B"]
         fake_B, fake_A = self.ema_AB(real_A), self.ema_BA(real_B)
         return {
-            "real_A": real_A, "fake_B": fake_B, "S_B(fake_B)": _as_image(self.ema_S_B(fake_B)), "rec_A": self.ema_BA(fake_B),
-            "real_B": real_B, "fake_A": fake_A, "S_A(fake_A)": _as_image(self.ema_S_A(fake_A)), "rec_B": self.ema_AB(fake_A),
+            "real_A": real_A, "fake_B": fake_B, "rec_A": self.ema_BA(fake_B),
+            "S_B(fake_B)": _as_image(self.ema_S_B(fake_B)),
+            "real_B": real_B, "fake_A": fake_A, "rec_B": self.ema_AB(fake_A),
+            "S_A(fake_A)": _as_image(self.ema_S_A(fake_A)),
         }  # fmt: skip
 
     def translator(self, direction: Direction) -> nn.Module:
