@@ -121,7 +121,9 @@ def test_outside_the_crop_lies_the_fill_also_between_grids():
 
 
 def test_a_map_survives_json():
-    plan = GridMap.plan((9, 8, 7), np.diag([-1.0, 2.0, 3.0, 1.0]), spacing_mm=(2.0, 2.0, 2.0)).crop((1, 1, 1), (2, 3, 4))
+    plan = GridMap.plan((9, 8, 7), np.diag([-1.0, 2.0, 3.0, 1.0]), spacing_mm=(2.0, 2.0, 2.0)).crop(
+        (1, 1, 1), (2, 3, 4)
+    )
     assert GridMap.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 
