@@ -1,0 +1,35 @@
+"""Everything that must hold: lint, format, types, tests. One command, from a clean clone.
+
+python3 scripts/test.py                    the fast suite
+python3 scripts/test.py --slow             the slow tests too
+python3 scripts/test.py -k resume          other arguments go to pytest
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from environment import ROOT, enter
+
+
+def main(arguments: list[str]) -> int:
+    """Run the checks in order, stop at the first that fails, and return its exit code."""
+    marks = ["-m", ""] if "--slow" in arguments else []
+    checks = (
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy"],
+        ["pytest", "--durations=10", *marks, *(word for word in arguments if word != "--slow")],
+    )
+    for check in checks:
+        print(f"== {' '.join(check)}", flush=True)
+        code = subprocess.run([sys.executable, "-m", *check], cwd=ROOT, check=False).returncode
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    enter()
+    raise SystemExit(main(sys.argv[1:]))
