@@ -21,7 +21,7 @@ from torch import Tensor
 
 from medgan.config import InputError, StrictModel
 from medgan.data.grid import GridMap, triple
-from medgan.data.volume import Volume, spacing_mm
+from medgan.data.volume import Volume
 
 
 def otsu_threshold(image: NDArray[Any]) -> float:
@@ -98,7 +98,8 @@ class Prepared:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Of the working grid."""
-        return spacing_mm(self.affine)
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
 
     def cropped(self, mask: NDArray[np.bool_], margin_mm: float) -> Prepared:
         """The box around `mask` (on this grid, not empty) and a margin, as far as the volume reaches."""
