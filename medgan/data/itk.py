@@ -63,6 +63,13 @@ def file_source(path: Path) -> Source:
     return Source(shape, affine, dtype, read)
 
 
+def series_files(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The files of each DICOM image series in a folder (not below it), by series UID."""
+    reader = _sitk().ImageSeriesReader
+    with _quiet(folder):
+        return {uid: reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))}
+
+
 def series_source(folder: Path) -> Source:
     """The checked headers of the one image series in a folder; other objects there (RTSTRUCT) are left alone.
 
@@ -70,10 +77,7 @@ def series_source(folder: Path) -> Source:
         InputError: none or several series, or slices that form no regular grid: a tilted gantry, missing slices,
             slices of several sizes or directions, several at one place.
     """
-    sitk = _sitk()
-    with _quiet(folder):
-        found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-        names = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in found}
+    sitk, names = _sitk(), series_files(folder)
     if not names:
         raise refusal(folder, "no DICOM image series in this folder", "give the folder that holds the slices")
     if len(names) > 1:
