@@ -62,7 +62,7 @@ def train(recipe_choice: Component, options: TrainOptions, run: RunDir, *, seed:
     """
     fabric = Fabric(
         accelerator=device, strategy="auto" if _single() else "ddp", precision=_precision(options.precision, device)
-    )  # type: ignore[arg-type]
+    )
     fabric.launch()
     torch.manual_seed(seed)
     target, values = bind(recipe_choice, RECIPES, "recipe")
@@ -230,7 +230,7 @@ class _Loop:
 
         if not self.fabric.is_global_zero:
             return nullcontext()
-        return SummaryWriter(self.folder / "tensorboard", purge_step=self.step + 1)  # type: ignore[no-untyped-call]
+        return SummaryWriter(self.folder / "tensorboard", purge_step=self.step + 1)
 
     def _save(self, kind: Literal["last", "best"]) -> None:
         """Write a checkpoint whole or not at all. Pools differ between ranks, so each further rank writes its own."""
@@ -302,7 +302,7 @@ def _datasets(
 
 
 def preview_picture(images: Sequence[Tensor]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Images ``(B, 1, *S)`` in [-1, 1] side by side, a row per sample, volumes by their middle axial cut; ``(H, W)``."""
+    """Images ``(B, 1, *S)`` in [-1, 1] side by side, a row per sample, volumes by the middle axial cut; ``(H, W)``."""
     columns = []
     for image in images:
         cuts = image[:, 0].float().cpu()
@@ -338,7 +338,7 @@ def _average(fabric: Fabric, gradients: list[Tensor]) -> None:
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     mean = fabric.all_reduce(flat, reduce_op="mean")
     assert isinstance(mean, Tensor)
-    for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):  # type: ignore[no-untyped-call]
         gradient.copy_(part.view_as(gradient))
 
 
