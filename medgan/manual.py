@@ -1,0 +1,129 @@
+"""The manual of a configuration: every field with its type, unit, default and meaning, read off the models."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from medgan.config import Choices, Component, StrictModel, members_of, signature_model, summary
+
+_WORDS = {NoneType: "null", str: "text", Path: "path", Any: "anything"}
+_UNITS = {"mm": "mm", "hu": "HU", "every": "steps", "steps": "steps", "fraction": "share", "gib": "GiB"}
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """One line of the manual. A heading has no type and no default."""
+
+    key: str
+    kind: str
+    unit: str
+    default: str
+    text: str
+
+
+def manual(model: type[BaseModel], choices: Mapping[str, str]) -> Iterator[Meaning]:
+    """Every field of a configuration in the order of the file, nested sections and the options of components included.
+
+    Args:
+        model: the whole configuration.
+        choices: for a component's key, the one name of its table to explain; without an entry all are explained.
+    """
+    yield from _section(model, "", choices, {})
+
+
+def _section(
+    model: type[BaseModel], prefix: str, choices: Mapping[str, str], told: dict[object, str]
+) -> Iterator[Meaning]:
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        mark = next((mark for mark in field.metadata if isinstance(mark, Choices)), None)
+        models = [member for member in members_of(field.annotation) if _is_section(member)]
+        if mark is not None:
+            yield _meaning(key, field, " | ".join(mark.table))
+            yield from _component(mark, key, choices, told)
+        elif models and models[0] in told:
+            yield Meaning(
+                key, "section", "", _default(field), f"{field.description}; its keys are those of {told[models[0]]}"
+            )
+        elif models:
+            told[models[0]] = key
+            yield Meaning(key, "", "", "", field.description or summary(models[0]))
+            yield from _section(models[0], f"{key}.", choices, told)
+        else:
+            yield _meaning(key, field, kind(field.annotation, field.metadata))
+
+
+def _component(mark: Choices, key: str, choices: Mapping[str, str], told: dict[object, str]) -> Iterator[Meaning]:
+    for name, target in mark.table.items():
+        if choices.get(key, name) != name or target in told:
+            continue
+        told[target] = key
+        chosen = key if key in choices else f"{key}[{name}]"
+        yield Meaning(chosen, "", "", "", f"{name}: {summary(target)}")
+        yield from _section(signature_model(target), f"{chosen}.", choices, told)
+
+
+def _is_section(member: Any) -> bool:
+    return inspect.isclass(member) and issubclass(member, StrictModel)
+
+
+def _meaning(key: str, field: FieldInfo, kind: str) -> Meaning:
+    unit = _UNITS.get(key.rpartition(".")[2].rpartition("_")[2], "")
+    return Meaning(key, kind, unit, _default(field), field.description or "")
+
+
+def _default(field: FieldInfo) -> str:
+    return "required" if field.is_required() else _value(field.get_default(call_default_factory=True))
+
+
+def _value(value: Any) -> str:
+    """A value as one would write it in YAML."""
+    if isinstance(value, Component):
+        return value.name if not value.options else f"{{name: {value.name}, {_value(value.options)[1:]}"
+    if isinstance(value, bool | None):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_value(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, BaseModel):
+        return "see its keys"
+    return str(value)
+
+
+def kind(annotation: Any, metadata: list[Any]) -> str:
+    """A type in words, with its range: ``float, >= 0``, ``[int, int, int]``, ``lsgan | hinge``, ``text or null``."""
+    bounds = [
+        f"{sign} {getattr(mark, name)}"
+        for mark in metadata
+        for bound, name, sign in (
+            (annotated_types.Ge, "ge", ">="),
+            (annotated_types.Gt, "gt", ">"),
+            (annotated_types.Le, "le", "<="),
+            (annotated_types.Lt, "lt", "<"),
+        )
+        if isinstance(mark, bound)
+    ]
+    return ", ".join([" or ".join(map(_type, members_of(annotation))), *bounds])
+
+
+def _type(annotation: Any) -> str:
+    arguments = get_args(annotation)
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    inner = [" or ".join(map(_type, members_of(argument))) for argument in arguments if argument is not Ellipsis]
+    if origin is dict:
+        return f"{{{inner[0]}: {inner[1]}}}"
+    if origin is not None:
+        return f"[{', '.join(inner)}{', ...' if origin is list or Ellipsis in arguments else ''}]"
+    return _WORDS.get(annotation) or str(getattr(annotation, "__name__", annotation))
