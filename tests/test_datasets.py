@@ -156,7 +156,7 @@ def test_pairs_on_different_grids_are_refused(tmp_path):
         store(tmp_path, "A", "one", np.zeros((8, 8, 8)), None),
         store(tmp_path, "B", "one", np.zeros((9, 8, 8)), None),
     ]
-    with pytest.raises(InputError, match="subject one: .*different grids"):
+    with pytest.raises(InputError, match=r"subject one: .*different grids"):
         dataset(cases, pairing="paired")
     with pytest.raises(InputError, match="no subject has an image in both"):
         dataset(cases[:1], pairing="paired")

@@ -66,6 +66,7 @@ def test_a_case_that_fails_halfway_leaves_the_old_one(tmp_path):
             tmp_path / "one", image=image, label=None, body=np.ones(image.shape, bool), meta={"broken": object()}
         )
     assert StoredCase("one", "A", "train", tmp_path / "one").label is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
 def test_an_incomplete_store_is_refused(tmp_path):

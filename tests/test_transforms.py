@@ -56,6 +56,16 @@ def test_otsu_parts_two_heaps():
     assert 10 < otsu_threshold(image) < 300
 
 
+def test_otsu_finds_the_body_where_there_is_little_background():
+    rng = np.random.default_rng(0)
+    image = np.concatenate([rng.rayleigh(15, 300), rng.normal(330, 40, 2000), rng.normal(950, 80, 2500)])
+    assert 60 < otsu_threshold(image) < 200
+
+
+def test_an_image_of_one_value_has_a_threshold_and_no_body():
+    assert not body_mask(np.full((5, 5, 5), 3.0), None).any()
+
+
 def test_prepare_turns_and_crops_image_and_label_alike():
     array = np.zeros((30, 20, 10), dtype=np.int16)
     array[10:20, 5:15, 2:8] = 100

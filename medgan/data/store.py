@@ -114,18 +114,21 @@ def write_case(
         meta: kept beside, must fit into JSON.
     """
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    np.save(partial / "image.npy", np.ascontiguousarray(image, dtype=np.float16))
-    np.save(partial / "body.npy", np.ascontiguousarray(body, dtype=np.bool_))
-    if label is not None:
-        np.save(partial / "label.npy", np.ascontiguousarray(label, dtype=np.int16))
-        np.save(partial / "focus.npy", _focus(label))
     box = np.array(bounding_box(body)).T.tolist() if body.any() else [[0, 0, 0], list(body.shape)]
     facts = {"shape": list(image.shape), "labelled": label is not None, "body_box": box}
-    write_json(partial / "case.json", {**meta, **facts})
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        np.save(partial / "image.npy", np.ascontiguousarray(image, dtype=np.float16))
+        np.save(partial / "body.npy", np.ascontiguousarray(body, dtype=np.bool_))
+        if label is not None:
+            np.save(partial / "label.npy", np.ascontiguousarray(label, dtype=np.int16))
+            np.save(partial / "focus.npy", _focus(label))
+        write_json(partial / "case.json", {**meta, **facts})
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _focus(label: NDArray[Any]) -> NDArray[np.int32]:

@@ -27,8 +27,9 @@ from medgan.data.volume import Volume
 def otsu_threshold(image: NDArray[Any]) -> float:
     """The value that parts background from body, for an image whose background is dark.
 
-    Otsu, "A Threshold Selection Method from Gray-Level Histograms", 1979, on the square root of the intensities, so
-    that bright fat does not outweigh muscle.
+    Otsu, "A Threshold Selection Method from Gray-Level Histograms", 1979, Section III: the lower of the two thresholds
+    that best make three classes (background, muscle, fat; two would part muscle from fat where there is little
+    background), of the square root of the intensities, so that the spread of bright tissues does not outweigh the rest.
     """
     values = np.asarray(image, dtype=np.float32)
     values = values[np.isfinite(values)]
@@ -37,15 +38,20 @@ def otsu_threshold(image: NDArray[Any]) -> float:
     low, high = (float(v) for v in np.percentile(values, (0.1, 99.9)))
     if high <= low:
         return low
-    counts, edges = np.histogram(np.sqrt(np.clip(values - low, 0, high - low)), bins=256)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)[:-1].astype(np.float64)
-    above = counts.sum() - below
-    sum_below = np.cumsum(counts * centres)[:-1]
-    sum_above = np.sum(counts * centres) - sum_below
-    between = below * above * (sum_below / np.maximum(below, 1) - sum_above / np.maximum(above, 1)) ** 2
-    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
-    return low + float(edges[1:-1][best].mean()) ** 2
+    counts, edges = np.histogram(np.sqrt(np.clip(values - low, 0, high - low)), bins=128)
+    share = np.concatenate([[0.0], np.cumsum(counts / counts.sum())])  # of all bins below an edge
+    moment = np.concatenate([[0.0], np.cumsum(counts / counts.sum() * (edges[:-1] + edges[1:]) / 2)])
+
+    def spread(below: Any, above: Any) -> NDArray[np.float64]:
+        """A class's share times its mean squared; the sum over classes is largest where Otsu's criterion is."""
+        part = share[above] - share[below]
+        square = (moment[above] - moment[below]) ** 2
+        return np.asarray(np.divide(square, part, out=np.zeros(np.shape(part)), where=part > 0))
+
+    first, second = np.triu_indices(len(counts) + 1, k=1)
+    between = spread(0 * first, first) + spread(first, second) + spread(second, 0 * second + len(counts))
+    best = between >= between.max() * (1 - 1e-9)  # an empty stretch of the histogram leaves many equally good
+    return low + float(edges[first[best]].mean()) ** 2
 
 
 def body_mask(image: NDArray[Any], threshold: float | None, opening: int = 1, axial_axis: int = 2) -> NDArray[np.bool_]:
