@@ -87,7 +87,7 @@ def image_like(data: npt.NDArray[Any], affine: Affine, header: nib.Nifti1Header 
     new.set_data_dtype(data.dtype)
     for field in _GRID_FIELDS:
         new[field] = header[field]
-    return (nib.Nifti2Image if isinstance(new, nib.Nifti2Header) else nib.Nifti1Image)(data, None, new)
+    return (nib.Nifti2Image if isinstance(new, nib.Nifti2Header) else nib.Nifti1Image)(data, affine, new)
 
 
 def storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
