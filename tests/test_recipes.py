@@ -110,17 +110,18 @@ def test_two_half_batches_averaged_equal_one_whole(name: str, spatial_dims: int)
         rank = make(name, spatial_dims)
         seen: list[list[torch.Tensor]] = []
         rank.average_gradients = lambda gradients, seen=seen: seen.append([g.clone() for g in gradients])
-        rank.training_step(half, 0.1)
+        rank.training_step(half, 0.2)
         collected.append(seen)
     first: list[list[torch.Tensor]] = []
     whole.average_gradients = lambda gradients: first.append([g.clone() for g in gradients])
-    whole.training_step(images, 0.1)
+    whole.training_step(images, 0.2)
     for mine, theirs, one in zip(collected[0][0], collected[1][0], first[0], strict=True):
         torch.testing.assert_close((mine + theirs) / 2, one, rtol=1e-3, atol=1e-5)
 
 
 def test_the_segmentation_term_follows_its_schedule() -> None:
-    recipe = make("seg_cyclegan", 2, seg_start=0.2, seg_ramp=0.2, seg_fakes_start=0.6, beta_seg=2.0)
+    recipe = make("seg_cyclegan", 2, seg_warmup=0.05, seg_start=0.2, seg_ramp=0.2, seg_fakes_start=0.6, beta_seg=2.0)
+    assert set(step(recipe, 0, 2, progress=0.01)) == {"S/real_A", "S/real_B"}
     assert "G/seg_A" not in step(recipe, 0, 2, progress=0.1)
     late = step(recipe, 0, 2, progress=0.5)
     assert "G/seg_A" in late
@@ -168,7 +169,7 @@ def test_the_learning_rate_is_constant_and_then_falls_to_nothing() -> None:
 def test_a_clipped_update_is_no_longer_than_the_bound() -> None:
     recipe = make("cyclegan", 2)
     recipe.clip_norm = 1e-3
-    recipe.training_step(batch(2), 0.0)
+    recipe.training_step(batch(2), 0.5)
     norm = torch.stack([p.grad.norm() for p in recipe.D_A.parameters()]).norm()
     assert norm <= 1.01e-3
 

@@ -67,6 +67,9 @@ class SegCycleGAN(Recipe):
             float, Field(ge=0, description="weight of equal edge strength of source and translation; 0: off")
         ] = 0.0,
         beta_seg: Annotated[float, Field(ge=0, description="weight of the segmentation terms of G")] = 1.0,
+        seg_warmup: Annotated[
+            float, Field(ge=0, le=1, description="share of the training in which only S learns, on real images")
+        ] = 0.1,
         seg_start: Annotated[
             float, Field(ge=0, le=1, description="share of the training before G sees the segmentation term")
         ] = 0.1,
@@ -107,6 +110,7 @@ class SegCycleGAN(Recipe):
         self.lambda_adv, self.lambda_cycle = lambda_adv, lambda_cycle
         self.lambda_identity, self.lambda_gradient = lambda_identity, lambda_gradient
         self.beta_seg, self.seg_start, self.seg_ramp = beta_seg, seg_start, seg_ramp
+        self.seg_warmup = seg_warmup
         self.seg_fakes_start, self.seg_fakes_weight = seg_fakes_start, seg_fakes_weight
         self.optimizers = {
             "G": adam([self.G_AB, self.G_BA], lr, beta1),
@@ -117,9 +121,9 @@ class SegCycleGAN(Recipe):
     def training_step(self, batch: Batch, progress: float) -> Losses:
         """Equation 5: the generators against frozen D and S, then D, then S on real and translated images."""
         real_A, real_B = batch["A"], batch["B"]
-        unlabelled = real_A.new_full((1, 1, *real_A.shape[2:]), UNLABELLED, dtype=torch.long)
-        label_A = batch.get("label_A", unlabelled.expand(len(real_A), *unlabelled.shape[1:]))
-        label_B = batch.get("label_B", unlabelled.expand(len(real_B), *unlabelled.shape[1:]))
+        label_A, label_B = (batch.get(f"label_{key}", _unlabelled(batch[key])) for key in "AB")
+        if progress < self.seg_warmup:
+            return self._update_segmentors([(real_A, label_A)], [(real_B, label_B)])
         beta = self.beta_seg * ramp(progress, self.seg_start, self.seg_ramp)
         with frozen(self.D_A, self.D_B, self.S_A, self.S_B):
             fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
@@ -145,20 +149,27 @@ class SegCycleGAN(Recipe):
             "D/B": self.game.discriminator(self.D_B(real_B), self.D_B(self.pool_B(fake_B))),
         }
         self.update("D", losses_D)
-        losses_S = {
-            "S/real_A": soft_dice_cross_entropy(self.S_A(real_A), label_A),
-            "S/real_B": soft_dice_cross_entropy(self.S_B(real_B), label_B),
-        }
-        if progress >= self.seg_fakes_start and self.seg_fakes_weight:
-            weight = self.seg_fakes_weight
-            losses_S["S/fake_A"] = weight * soft_dice_cross_entropy(self.S_A(fake_A), label_B)
-            losses_S["S/fake_B"] = weight * soft_dice_cross_entropy(self.S_B(fake_B), label_A)
-        self.update("S", losses_S)
-        for average, network in (
-            (self.ema_AB, self.G_AB), (self.ema_BA, self.G_BA), (self.ema_S_A, self.S_A), (self.ema_S_B, self.S_B)
-        ):  # fmt: skip
-            average.update_parameters(network)
+        fakes = progress >= self.seg_fakes_start and self.seg_fakes_weight > 0
+        losses_S = self._update_segmentors(
+            [(real_A, label_A), (fake_A, label_B)] if fakes else [(real_A, label_A)],
+            [(real_B, label_B), (fake_B, label_A)] if fakes else [(real_B, label_B)],
+        )
+        self.ema_AB.update_parameters(self.G_AB)
+        self.ema_BA.update_parameters(self.G_BA)
         return losses_G | losses_D | losses_S
+
+    def _update_segmentors(self, looks_A: list[tuple[Tensor, Tensor]], looks_B: list[tuple[Tensor, Tensor]]) -> Losses:
+        """Each segmentor learns from real images, the first of its looks, and from translations, the second."""
+        losses: Losses = {}
+        for key, network, looks in (("A", self.S_A, looks_A), ("B", self.S_B, looks_B)):
+            for kind, weight, (image, label) in zip(
+                ("real", "fake"), (1.0, self.seg_fakes_weight), looks, strict=False
+            ):
+                losses[f"S/{kind}_{key}"] = weight * soft_dice_cross_entropy(network(image), label)
+        self.update("S", losses)
+        self.ema_S_A.update_parameters(self.S_A)
+        self.ema_S_B.update_parameters(self.S_B)
+        return losses
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> Losses:
@@ -197,6 +208,10 @@ class SegCycleGAN(Recipe):
     def segmentor(self, domain: DomainKey) -> nn.Module:
         """The averaged segmentor of a domain."""
         return self.ema_S_A if domain == "A" else self.ema_S_B
+
+
+def _unlabelled(image: Tensor) -> Tensor:
+    return torch.full_like(image[:, :1], UNLABELLED, dtype=torch.long)
 
 
 def _as_image(logits: Tensor) -> Tensor:
