@@ -250,7 +250,7 @@ def _ranges(indices: Sequence[int]) -> str:
 def _check_label(path: Path, image: Volume | None, classes: Mapping[int, str], seen: Counter[int]) -> list[Finding]:
     """What is wrong with a label map; its values are counted into `seen`."""
     try:
-        label = read_volume(path, dtype=np.int64)
+        label = read_volume(path, dtype=np.int32)
     except InputError as error:
         return [_refused(path, error)]
     place, findings = str(path), []
@@ -283,7 +283,9 @@ def _check_same_grid(label: Volume, image: Volume, place: str) -> list[Finding]:
 
 
 def _digest(volume: Volume) -> str:
-    return hashlib.sha256(f"{volume.array.shape} {volume.array.dtype}".encode() + volume.array.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{volume.array.shape} {volume.array.dtype}".encode())
+    digest.update(np.ascontiguousarray(volume.array).data)
+    return digest.hexdigest()
 
 
 def _check_together(

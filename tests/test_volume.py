@@ -281,9 +281,7 @@ def test_what_is_no_scalar_volume_is_refused(tmp_path, array, word):
         from_nibabel(nib.Nifti1Image(array, np.eye(4)))
 
 
-@pytest.mark.parametrize(
-    "affine", [np.diag([1, 1, 0, 1]), np.full((4, 4), np.nan), SHEARED * [[1, 1e-9, 1, 1]] * 0 + 1]
-)
+@pytest.mark.parametrize("affine", [np.diag([1, 1, 0, 1]), np.full((4, 4), np.nan), np.ones((4, 4))])
 def test_an_affine_that_places_nothing_is_refused(tmp_path, affine):
     image = nib.Nifti1Image(numbers(2, 3, 4), np.eye(4))
     for row, name in enumerate(("srow_x", "srow_y", "srow_z")):
@@ -541,13 +539,14 @@ def test_one_head_stored_in_three_orientations_is_one_head():
 
 
 @needs_data
-def test_a_real_dicom_series_reads_as_the_same_patient_in_nifti(tmp_path):
+def test_real_dicom_series_read_with_their_spacing_and_an_rtstruct_is_no_image(tmp_path):
     with zipfile.ZipFile(next((DATA / "sts-dicom").glob("*.zip"))) as archive:
         archive.extractall(tmp_path)
-    for series, name in (("CT", "ct"), ("MR_T1", "t1")):
-        volume = read_volume(tmp_path / "STS_025" / series / "image")
-        assert np.allclose(volume.spacing_mm, (0.977, 0.977, 3.27), atol=1e-3)
-        assert name == "t1" or (volume.array.min(), volume.array.dtype) == (-1000, np.int16)
+    ct, mr = (read_volume(tmp_path / "STS_025" / series / "image") for series in ("CT", "MR_T1"))
+    assert (ct.array.shape, mr.array.shape) == ((149, 138, 47), (75, 55, 25))
+    assert np.allclose(ct.spacing_mm, (0.976562, 0.976562, 3.27), atol=1e-4)
+    assert np.allclose(ct.affine[:3, 3], (125.00006, -39.06235, 364.85), atol=1e-4)
+    assert (ct.array.min(), ct.array.dtype) == (-1000, np.int16)
     assert_refused(tmp_path / "STS_025/CT/mask", "no DICOM image series")
 
 
