@@ -125,3 +125,8 @@ def test_every_map_can_be_named_in_a_configuration():
     assert kind(**options) == PercentileRange(low=1, high=99.5)
     with pytest.raises(InputError, match="less than or equal to 100"):
         bind(Component(name="percentile_range", high=101), INTENSITIES, "intensity map")
+
+
+def test_a_map_of_somebody_elses_making_is_not_saved():
+    with pytest.raises(InputError, match="cannot be saved; use one of hounsfield_window"):
+        to_dict(object())

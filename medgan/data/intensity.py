@@ -160,8 +160,14 @@ def typical(maps: Sequence[Intensity]) -> Intensity:
 
 
 def to_dict(intensity: object) -> dict[str, str | float]:
-    """The map (or rule) as plain values: its name in `INTENSITIES` and its fields."""
-    name = next(name for name, kind in INTENSITIES.items() if type(intensity) is kind)
+    """The map (or rule) as plain values: its name in `INTENSITIES` and its fields.
+
+    Raises:
+        InputError: a class of another place; a saved map must be readable without running anybody's code.
+    """
+    name = next((name for name, kind in INTENSITIES.items() if type(intensity) is kind), None)
+    if name is None:
+        raise InputError(f"intensity: {type(intensity).__name__} cannot be saved; use one of {', '.join(INTENSITIES)}")
     return {"name": name, **dataclasses.asdict(cast(Any, intensity))}
 
 
