@@ -1,0 +1,69 @@
+"""All numbers of one case in one flat mapping: what a row of ``cases.csv`` holds.
+
+Names are ``mae``, ``mae/bone``, ``dice/liver``, ...; a value that the case does not have is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medgan.metrics.image import bias, mae, psnr, ssim
+from medgan.metrics.segmentation import segmentation_score
+
+
+def image_scores(
+    prediction: NDArray[Any],
+    reference: NDArray[Any],
+    mask: NDArray[np.bool_],
+    data_range: float,
+    regions: Mapping[str, NDArray[np.bool_]],
+) -> dict[str, float]:
+    """``mae, bias, psnr, ssim`` inside `mask`, and ``mae/<region>`` where each region lies in it.
+
+    Args:
+        prediction: (X, Y, Z) in stored units.
+        reference: the truth, same shape.
+        mask: where to score.
+        data_range: of PSNR and SSIM, in stored units.
+        regions: parts to look at one by one; one that the mask does not meet has NaN.
+
+    Raises:
+        ValueError: shapes differ, the mask is empty, or a voxel in it is not finite.
+    """
+    scores = {
+        "mae": mae(prediction, reference, mask),
+        "bias": bias(prediction, reference, mask),
+        "psnr": psnr(prediction, reference, data_range, mask),
+        "ssim": ssim(prediction, reference, data_range, mask),
+    }
+    for name, region in regions.items():
+        part = mask & region
+        scores[f"mae/{name}"] = mae(prediction, reference, part) if part.any() else math.nan
+    return scores
+
+
+def label_scores(
+    prediction: NDArray[Any],
+    reference: NDArray[Any],
+    classes: Mapping[int, str],
+    spacing_mm: Sequence[float],
+    mask: NDArray[np.bool_] | None,
+) -> dict[str, float]:
+    """Mean ``dice, hd95_mm, hd95_found_mm, missed, spurious`` and ``dice/<class>, hd95_mm/<class>``, see
+    `segmentation_score`."""
+    score = segmentation_score(prediction, reference, classes, spacing_mm, mask)
+    scores = {
+        "dice": score.dice,
+        "hd95_mm": score.hd95_mm,
+        "hd95_found_mm": score.hd95_found_mm,
+        "missed": float(score.missed),
+        "spurious": float(score.spurious),
+    }
+    scores |= {f"dice/{classes[organ.label]}": organ.dice for organ in score.organs}
+    scores |= {f"hd95_mm/{classes[organ.label]}": organ.hd95_mm for organ in score.organs}
+    return scores
