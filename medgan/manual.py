@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,12 @@ from typing import Any, Literal, get_args, get_origin
 import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from medgan.config import Choices, Component, StrictModel, members_of, signature_model, summary
+from medgan.config import Choices, Component, StrictModel, members_of, resolve, signature_model, summary
 
 _WORDS = {NoneType: "null", str: "text", Path: "path", Any: "anything"}
 _UNITS = {"mm": "mm", "hu": "HU", "every": "steps", "steps": "steps", "fraction": "share", "gib": "GiB"}
@@ -30,12 +35,37 @@ class Meaning:
     text: str
 
 
+def print_manual(model: type[BaseModel], choices: Mapping[str, str]) -> None:
+    """The manual as one table; see `manual`. Long meanings are wrapped, never cut.
+
+    Raises:
+        InputError: a choice that is not in its table.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for heading in ("key", "type", "unit", "default", "meaning"):
+        table.add_column(heading, overflow="fold", min_width=4, ratio=None)
+    for line in manual(model, choices):
+        if not line.kind:
+            table.add_section()
+            table.add_row(Text(line.key, "bold"), "", "", "", Text(line.text, "bold"))
+        else:
+            table.add_row(
+                Text(line.key), Text(line.kind, "cyan"), Text(line.unit), Text(line.default, "green"), line.text
+            )
+    console.print(table)
+
+
 def manual(model: type[BaseModel], choices: Mapping[str, str]) -> Iterator[Meaning]:
     """Every field of a configuration in the order of the file, nested sections and the options of components included.
 
     Args:
         model: the whole configuration.
-        choices: for a component's key, the one name of its table to explain; without an entry all are explained.
+        choices: for a component's key, the one name of its table to explain; "" for none, only a line for each;
+            without an entry all are explained.
+
+    Raises:
+        InputError: a choice that is not in its table.
     """
     yield from _section(model, "", choices, {})
 
@@ -63,13 +93,19 @@ def _section(
 
 
 def _component(mark: Choices, key: str, choices: Mapping[str, str], told: dict[object, str]) -> Iterator[Meaning]:
+    choice = choices.get(key)
+    if choice:
+        target = resolve(choice, mark.table, mark.kind)
+        yield Meaning(key, "", "", "", f"{choice}: {summary(target)}")
+        yield from _section(signature_model(target), f"{key}.", choices, told)
+        return
     for name, target in mark.table.items():
-        if choices.get(key, name) != name or target in told:
+        if target in told:
             continue
-        told[target] = key
-        chosen = key if key in choices else f"{key}[{name}]"
-        yield Meaning(chosen, "", "", "", f"{name}: {summary(target)}")
-        yield from _section(signature_model(target), f"{chosen}.", choices, told)
+        yield Meaning(f"{key}[{name}]", "", "", "", summary(target))
+        if choice is None:
+            told[target] = key
+            yield from _section(signature_model(target), f"{key}[{name}].", choices, told)
 
 
 def _is_section(member: Any) -> bool:

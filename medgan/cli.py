@@ -1,0 +1,267 @@
+"""The command ``medgan``: one subcommand per verb. A verb is imported only when it is called, so that help is quick."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from medgan.check import Finding
+    from medgan.experiment import Experiment
+    from medgan.rundir import Direction, RunDir
+
+app = typer.Typer(
+    help="Translate 3D medical volumes between modalities with segmentation-consistent GANs.",
+    epilog="Exit codes: 0 fine, 1 something in the input to mend (one line says what), 2 a bug.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ExperimentFile = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The study; see configs/.", show_default=False)
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="section.key=value", help="Instead of what the file says; repeatable.", show_default=False
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes at a time.")]
+WayThere = Annotated[
+    str | None,
+    typer.Option(metavar="AB|BA", help="A to B or B to A; without it, all that were trained.", show_default=False),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        import medgan
+
+        typer.echo(f"medgan {medgan.__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def check(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="CASES.csv|EXPERIMENT.yaml|FOLDER|FILE...", help="What to look at.", show_default=False),
+    ],
+    output: Annotated[Path | None, typer.Option(help="Also write the findings as JSON.", show_default=False)] = None,
+    overrides: Overrides = None,
+) -> None:
+    """What is wrong with these data, and how to mend it."""
+    from medgan.check import print_check, run_check, write_check
+
+    findings = []
+    for path in inputs:
+        if path.suffix.lower() in (".yaml", ".yml"):
+            findings += _check_experiment(path, overrides)
+        elif path.suffix.lower() in (".csv", ".tsv"):
+            findings += run_check([], table=path, show_progress=True)
+        else:
+            findings += run_check([path], show_progress=True)
+    print_check(findings)
+    if output is not None:
+        write_check(output, findings)
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def preprocess(experiment: ExperimentFile, run: RunFolder, workers: Workers = 1, overrides: Overrides = None) -> None:
+    """Orient, resample, crop, normalise and store every case once."""
+    study, place = _begin(experiment, run, overrides)
+    from medgan.preprocess import preprocess
+
+    preprocess(study.data, study.preprocess, Path(), place.preprocess, workers)
+
+
+@app.command()
+def train(experiment: ExperimentFile, run: RunFolder, device: Device = "auto", overrides: Overrides = None) -> None:
+    """Train; the same command again goes on where it stopped."""
+    study, place = _begin(experiment, run, overrides)
+    from medgan.train import train
+
+    train(study.recipe, study.train, place, seed=study.seed, device=device)
+
+
+@app.command()
+def translate(
+    run: RunFolder,
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[INPUT...]", help="Volumes or folders; without any, the run's test cases.", show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where translations of INPUT go.", show_default=False)
+    ] = None,
+    direction: WayThere = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over translations of INPUT that stand.")] = False,
+    device: Device = "auto",
+    overrides: Overrides = None,
+) -> None:
+    """Volumes in the other modality, on their own grids."""
+    from medgan.config import InputError
+    from medgan.data.cases import load_cases
+    from medgan.experiment import run_experiment
+    from medgan.rundir import RunDir
+    from medgan.translate import directions, translate, translate_run
+
+    place = RunDir(run)
+    study = run_experiment(place, overrides or [])
+    ways = [_direction(direction)] if direction else directions(place, study.translate.checkpoint)
+    if not inputs:
+        if output or force:
+            raise InputError("translate: --output and --force go with INPUT; name volumes, or leave them out")
+        cases = load_cases(study.data, Path())
+        for way in ways:
+            typer.echo(translate_run(place, cases, direction=way, options=study.translate, device=device))
+        return
+    if output is None:
+        raise InputError("translate: INPUT without --output; name a folder to write into")
+    if len(ways) > 1:
+        raise InputError(f"translate: the run translates {' and '.join(ways)}; add --direction")
+    for path in translate(
+        place, inputs, output, direction=ways[0], options=study.translate, device=device, force=force
+    ):
+        typer.echo(path)
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where they go.", show_default=False)],
+    number: Annotated[int, typer.Option("-n", help="Training subjects of each domain.", min=1)] = 12,
+    test: Annotated[int, typer.Option(help="Test subjects, seen by both scanners.", min=0)] = 4,
+    shape: Annotated[tuple[int, int, int], typer.Option(help="Voxels along x, y and z.")] = (48, 48, 24),
+    seed: Annotated[int, typer.Option(help="The same seed makes the same bodies.", min=0)] = 0,
+) -> None:
+    """Synthetic CT and MR cases with labels, to try things on."""
+    from medgan.data.phantom import write_phantoms
+
+    table = write_phantoms(folder, subjects_per_domain=number, test_subjects=test, shape=shape, seed=seed)
+    typer.echo(table)
+
+
+@app.command()
+def config(
+    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Explain its options too.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="A JSON Schema, for editors to complete and check.")] = False,
+) -> None:
+    """Every field of a configuration, with its type, unit, default and meaning."""
+    from medgan.experiment import Experiment
+
+    if schema:
+        import json
+
+        typer.echo(
+            json.dumps(
+                {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}, indent=2
+            )
+        )
+        return
+    from medgan.manual import print_manual
+
+    print_manual(Experiment, {"recipe": recipe or ""})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 fine, 1 the input is wrong, 2 a bug, 130 interrupted."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code. A mistake of the user's prints one line on stderr and no traceback."""
+    try:
+        code = app(args=arguments, prog_name="medgan", standalone_mode=False)
+    except typer.TyperException as error:
+        return _refuse(f"{error.format_message().rstrip('.')}; see {_command(error)} --help")
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        line = _mistake(error)
+        if line is not None:
+            return _refuse(line)
+        traceback.print_exc()
+        print("medgan: this is a bug; please report it with the lines above", file=sys.stderr)
+        return 2
+    if code == 130:
+        print("medgan: interrupted; the same command goes on where it can", file=sys.stderr)
+    return int(code or 0)
+
+
+def _mistake(error: Exception) -> str | None:
+    """The line for an error that the user can mend, or None for a bug."""
+    from medgan.config import InputError
+
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+        return (
+            "out of memory; lower train.patch_size, train.batch_size or translate.max_voxels, or the networks' channels"
+        )
+    if isinstance(error, OSError) and error.errno in (
+        errno.EACCES,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOTDIR,
+    ):
+        return f"{error.filename or 'disk'}: {error.strerror}; make room or name another place"
+    return None
+
+
+def _refuse(line: str) -> int:
+    print(f"medgan: {line}", file=sys.stderr)
+    return 1
+
+
+def _command(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    return context.command_path if context else "medgan"
+
+
+def _direction(text: str) -> Direction:
+    from medgan.config import InputError, suggest
+
+    if text not in ("AB", "BA"):
+        raise InputError(f"--direction {text}: unknown; {suggest(text, ('AB', 'BA'))}")
+    return cast("Direction", text)
+
+
+def _check_experiment(path: Path, overrides: list[str] | None) -> list[Finding]:
+    from medgan.check import run_check
+    from medgan.data.cases import load_cases
+    from medgan.experiment import load_experiment
+
+    data = load_experiment(path, overrides or []).data
+    return run_check(
+        load_cases(data, Path()),
+        data.classes,
+        modalities={"A": data.A.modality, "B": data.B.modality},
+        show_progress=True,
+    )
+
+
+def _begin(experiment: Path, run: Path, overrides: list[str] | None) -> tuple[Experiment, RunDir]:
+    from medgan.experiment import load_experiment
+    from medgan.rundir import RunDir
+
+    study, place = load_experiment(experiment, overrides or []), RunDir(run)
+    study.begin(place)
+    return study, place
