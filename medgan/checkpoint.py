@@ -1,0 +1,104 @@
+"""Read what `train` saved, without ever running code from a file."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from medgan.config import Component, InputError, bind, resolve, validate
+from medgan.recipes import RECIPES, Recipe
+from medgan.rundir import RunDir
+
+CheckpointKind = Literal["best", "last"]
+Precision = Literal["auto", "bf16", "float32"]
+
+
+def find_checkpoint(run: RunDir, kind: CheckpointKind = "best") -> Path:
+    """The path of a run's checkpoint; for "best" the last one where model selection has left none.
+
+    Raises:
+        InputError: there is none.
+    """
+    for path in [run.checkpoint(kind), *([run.checkpoint("last")] if kind == "best" else [])]:
+        if path.is_file():
+            return path
+    raise InputError(f"{run.checkpoint(kind)}: no such checkpoint; run `medgan train` first, or name another run")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, tensors in main memory. Only tensors and plain values are read.
+
+    Raises:
+        InputError: it holds code, is damaged, or is no checkpoint of a training.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        raise InputError(f"{path}: holds code beside weights, which is never run; train it with medgan") from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a checkpoint, or a damaged one ({type(error).__name__}); train again") from None
+    missing = {"recipe", "domains", "networks"} - set(state if isinstance(state, dict) else ())
+    if missing:
+        raise InputError(f"{path}: holds no {', '.join(sorted(missing))}; give a run that medgan trained")
+    return cast(dict[str, Any], state)
+
+
+def build_recipe(state: Mapping[str, Any], path: Path) -> Recipe:
+    """The trained recipe of a checkpoint that was read from `path`.
+
+    Raises:
+        InputError: an unknown recipe or network, a name that stands for something else, or weights that do not fit.
+    """
+    choice = validate(Component, state["recipe"], f"{path}: recipe")
+    _refuse_functions(choice.model_dump(), path)
+    target, values = bind(choice, RECIPES, "recipe")
+    recipe = cast(Recipe, target(**values))
+    try:
+        recipe.load_state_dict(state["networks"])
+    except (RuntimeError, KeyError, TypeError):
+        raise InputError(f"{path}: its weights do not fit its recipe {choice.name}; train again") from None
+    return recipe
+
+
+def _refuse_functions(values: object, path: Path) -> None:
+    """A checkpoint may name torch modules outside medgan, and nothing else that would be called with its values."""
+    if not isinstance(values, Mapping):
+        return
+    name = values.get("name")
+    if isinstance(name, str) and "." in name:
+        found: Callable[..., Any] = resolve(name, {}, "network")
+        if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+            raise InputError(f"{path}: names '{name}', which is no torch module; a checkpoint may name nothing else")
+    for value in values.values():
+        _refuse_functions(value, path)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this name; "auto" is a GPU where there is one.
+
+    Raises:
+        InputError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(f"device '{name}': not on this machine; use auto or cpu") from None
+    return device
+
+
+def is_bf16(precision: Precision, device: torch.device) -> bool:
+    """Whether networks run in bfloat16: as asked, or for "auto" where the processor has it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

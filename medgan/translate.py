@@ -1,0 +1,206 @@
+"""Translate the volumes of files: each comes out beside what the target's segmentor reads off it, on its own grid."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from medgan.config import InputError
+from medgan.data.cases import Case
+from medgan.data.store import read_json, write_json
+from medgan.data.volume import IMAGE_SUFFIXES, read_volume, write_volume
+from medgan.recipes import Direction
+from medgan.rundir import RunDir
+from medgan.translator import TranslateOptions, VolumeTranslator, directions, load_translator
+
+__all__ = ["TranslateOptions", "VolumeTranslator", "directions", "load_translator", "translate", "translate_run"]
+
+
+def translate(
+    run: RunDir | Path | str,
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    direction: Direction = "AB",
+    options: TranslateOptions = TranslateOptions(),  # noqa: B008 (frozen)
+    device: str = "auto",
+    force: bool = False,
+) -> list[Path]:
+    """Translate volumes into ``OUTPUT/<stem>.nii.gz`` and ``OUTPUT/<stem>_segmentation.nii.gz``; returns the former.
+
+    A volume that cannot be translated does not stop the others. A translation that stands already is left alone, unless
+    `force` is true.
+
+    Args:
+        run: the run's folder.
+        inputs: files, folders with one DICOM series, or folders with image files.
+        output: the folder to write into; made where it is missing.
+        direction: "AB" (A to B) or "BA".
+        options: of translating.
+        device: see `load_translator`.
+        force: write over what stands in the output folder.
+
+    Raises:
+        InputError: nothing to translate, outputs that would fall onto inputs or each other, no translator; at the
+            end, the volumes that could not be translated, one line each.
+    """
+    sources = [source for given in inputs for source in _expand(Path(given))]
+    if not sources:
+        raise InputError("translate: no volumes given; name files or folders")
+    targets = [Path(output) / f"{_stem(source)}.nii.gz" for source in sources]
+    _refuse_collisions(sources, targets)
+    translator = load_translator(run, direction, options=options, device=device)
+    mistakes: list[str] = []
+    with _progress() as bar:
+        for source, target in bar.track(list(zip(sources, targets, strict=True)), description=f"translate {direction}"):
+            labels = _segmentation_path(target) if translator.segmentor else None
+            if target.exists() and not force:
+                bar.console.print(f"{target}: stands already, left alone (--force writes over it)", highlight=False)
+                continue
+            try:
+                if labels and labels.exists() and not force:
+                    raise InputError(f"{labels}: stands already, without {target.name}; move it away, or use --force")
+                _translate_file(translator, source, target, labels)
+            except InputError as mistake:
+                mistakes.append(str(mistake))
+    _report(mistakes, len(sources))
+    return targets
+
+
+def translate_run(
+    run: RunDir,
+    cases: Sequence[Case],
+    *,
+    direction: Direction = "AB",
+    options: TranslateOptions = TranslateOptions(),  # noqa: B008 (frozen)
+    device: str = "auto",
+) -> Path:
+    """Translate the test cases of a study (else its validation cases) into the run; returns ``cases.json`` beside them.
+
+    ``RUN/translate/<direction>/`` holds ``<subject>.nii.gz``, ``<subject>_segmentation.nii.gz`` and ``cases.json``:
+    for each case subject, split and the paths of source, label (of the source), translation, segmentation, reference
+    (the same patient in the target domain) and reference_label; null where there is none. Paths start at the folder
+    of ``cases.json``. What stands and was made from the same volume by the same weights and options is kept.
+
+    Raises:
+        InputError: no case held out in the source domain, no translator; at the end, the cases that could not be
+            translated, one line each.
+    """
+    side, other = direction
+    of_side = [case for case in cases if case.domain == side]
+    held_out = [case for case in of_side if case.split == "test"]
+    held_out = held_out or [case for case in of_side if case.split == "validation"]
+    if not held_out:
+        raise InputError(f"translate: no test or validation case in domain {side}; raise data.test_fraction")
+    references = {case.subject: case for case in cases if case.domain == other}
+    translator = load_translator(run, direction, options=options, device=device)
+    folder = run.translate(direction)
+    folder.mkdir(parents=True, exist_ok=True)
+    index = folder / "cases.json"
+    before, rows, mistakes = _rows(index), dict[str, dict[str, Any]](), list[str]()
+    with _progress() as bar:
+        for case in bar.track(held_out, description=f"translate {direction}"):
+            target = folder / f"{case.subject}.nii.gz"
+            labels = _segmentation_path(target) if translator.segmentor else None
+            row = _row(case, references.get(case.subject), target, labels)
+            try:
+                row["made_from"] = f"{translator.fingerprint[:16]}-{_file_fingerprint(case.image)[:16]}"
+                is_same = before.get(case.subject, {}).get("made_from") == row["made_from"]
+                if not (is_same and target.exists() and (labels is None or labels.exists())):
+                    _translate_file(translator, case.image, target, labels)
+            except InputError as mistake:
+                mistakes.append(str(mistake))
+                continue
+            rows[case.subject] = row
+            write_json(index, list((before | rows).values()))
+    write_json(index, list(rows.values()))
+    _report(mistakes, len(held_out))
+    return index
+
+
+def _translate_file(translator: VolumeTranslator, source: Path, target: Path, labels: Path | None) -> None:
+    """Translate one file. The image is written last: where it stands, all stands."""
+    volume = read_volume(source)
+    translation = translator.translate(volume)
+    if labels and translation.segmentation is not None:
+        target.unlink(missing_ok=True)
+        write_volume(labels, translation.segmentation, volume)
+    write_volume(target, translation.image, volume)
+
+
+def _report(mistakes: Sequence[str], count: int) -> None:
+    if mistakes:
+        lines = "".join(f"\n  {line}" for line in mistakes)
+        raise InputError(f"translate: {len(mistakes)} of {count} volumes could not be translated:{lines}")
+
+
+def _row(case: Case, reference: Case | None, target: Path, labels: Path | None) -> dict[str, Any]:
+    def told(path: Path | None) -> str | None:
+        return None if path is None else Path(os.path.relpath(path, target.parent)).as_posix()
+
+    return {
+        "subject": case.subject,
+        "split": case.split,
+        "source": told(case.image),
+        "label": told(case.label),
+        "translation": told(target),
+        "segmentation": told(labels),
+        "reference": told(reference.image if reference else None),
+        "reference_label": told(reference.label if reference else None),
+    }
+
+
+def _rows(index: Path) -> dict[str, Mapping[str, Any]]:
+    """What an earlier translation left, by subject; nothing where it left nothing that can be read."""
+    try:
+        return {row["subject"]: dict(row) for row in read_json(index)} if index.exists() else {}
+    except (InputError, TypeError, KeyError, ValueError):
+        return {}
+
+
+def _file_fingerprint(path: Path) -> str:
+    """Changes with the name, size or time of a file and its neighbours of the same stem, or of a folder's files."""
+    pattern = "*" if path.is_dir() else f"{glob.escape(_stem(path))}.*"
+    files = sorted((path if path.is_dir() else path.parent).glob(pattern))
+    facts = [(file.name, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()]]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _expand(given: Path) -> list[Path]:
+    """A folder with image files as those files; a file, or a folder of DICOM slices, as it is."""
+    files = sorted(given.iterdir()) if given.is_dir() else []
+    return [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)] or [given]
+
+
+def _stem(path: Path) -> str:
+    name = path.resolve().name if path.is_dir() else path.name
+    suffix = max((end for end in IMAGE_SUFFIXES if name.lower().endswith(end)), key=len, default="")
+    return name[: len(name) - len(suffix)]
+
+
+def _segmentation_path(target: Path) -> Path:
+    return target.with_name(f"{target.name.removesuffix('.nii.gz')}_segmentation.nii.gz")
+
+
+def _refuse_collisions(sources: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Nothing that is written may fall onto an input or onto another thing that is written."""
+    taken = {source.resolve(): f"the input {source}" for source in sources}
+    for source, target in zip(sources, targets, strict=True):
+        for written in (target, _segmentation_path(target)):
+            if written.resolve() in taken:
+                raise InputError(
+                    f"{written}: the translation of {source} would fall onto {taken[written.resolve()]}; "
+                    "write into another folder, or translate one folder at a time"
+                )
+            taken[written.resolve()] = f"that of {source}"
+
+
+def _progress() -> Progress:
+    text = TextColumn("{task.description}")
+    return Progress(text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
