@@ -142,7 +142,10 @@ def _report(mistakes: Sequence[str], count: int) -> None:
 
 def _row(case: Case, reference: Case | None, target: Path, labels: Path | None) -> dict[str, Any]:
     def told(path: Path | None) -> str | None:
-        return None if path is None else Path(os.path.relpath(path, target.parent)).as_posix()
+        if path is None:
+            return None
+        # ".." leads out of a linked folder's real place: links must be followed on both sides, but not the file's own
+        return Path(os.path.relpath(path.parent.resolve() / path.name, target.parent.resolve())).as_posix()
 
     return {
         "subject": case.subject,

@@ -482,6 +482,8 @@ def test_outputs_never_fall_onto_inputs_or_each_other(run: RunDir, ct_file: Path
 
 
 def test_the_test_cases_of_a_study_are_translated_and_only_once(run: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "deep" / "run").mkdir(parents=True)
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere" / "deep" / "run")
     study = RunDir(tmp_path / "run")
     study.checkpoint("best").parent.mkdir(parents=True)
     study.checkpoint("best").write_bytes(run.checkpoint("best").read_bytes())
@@ -501,9 +503,9 @@ def test_the_test_cases_of_a_study_are_translated_and_only_once(run: RunDir, tmp
     assert (first["subject"], first["split"]) == ("p1", "test")
     assert first["translation"] == "p1.nii.gz"
     assert first["segmentation"] == "p1_segmentation.nii.gz"
-    assert os.path.normpath(index.parent / first["source"]) == str(tmp_path / "data" / "B1.nii.gz")
-    assert os.path.normpath(index.parent / first["reference"]) == str(tmp_path / "data" / "A1.nii.gz")
-    assert os.path.normpath(index.parent / first["label"]) == str(tmp_path / "label.nii.gz")
+    assert (index.parent / first["source"]).resolve() == (tmp_path / "data" / "B1.nii.gz").resolve()
+    assert (index.parent / first["reference"]).resolve() == (tmp_path / "data" / "A1.nii.gz").resolve()
+    assert (index.parent / first["label"]).resolve() == (tmp_path / "label.nii.gz").resolve()
     assert (second["reference"], second["label"], second["reference_label"]) == (None, None, None)
     translation = index.parent / "p1.nii.gz"
     assert nib.load(translation).get_data_dtype() == np.int16
