@@ -39,7 +39,7 @@ class TrainOptions(StrictModel):
         description="B's patch lies where A's lies in its body, within this share of the body; null: anywhere",
     )
     augment: Augment | None = Field(
-        Augment(), description="flips, small turns and scalings, noise and contrast; null: off"
+        Augment(), description="of patches, on the fly; null: off"
     )
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm of a player; null: off")
     precision: Precision = Field("auto", description="of the networks; auto: bf16 where the processor has it")
@@ -74,6 +74,7 @@ def train(recipe_choice: Component, options: TrainOptions, run: RunDir, *, seed:
     facts = {
         "recipe": recipe_choice.model_dump(mode="json"),
         "domains": json.loads((run.preprocess / "domains.json").read_text(encoding="utf-8")),
+        "patch_size": list(options.patch_size),
         "seed": seed,
     }
     _Loop(fabric, recipe, training, validation, options, run, facts, seed).run()

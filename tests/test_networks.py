@@ -60,6 +60,15 @@ def test_channel_norm_lets_a_voxel_depend_on_itself_alone() -> None:
     assert not torch.equal(InstanceNorm(4)(x)[..., :3], InstanceNorm(4)(changed)[..., :3])
 
 
+@pytest.mark.parametrize("name", GENERATORS)
+def test_an_untrained_generator_tells_dark_from_bright(name: str) -> None:
+    """A norm over channels forgets the scale of its input; the stem's biases keep it."""
+    torch.manual_seed(0)
+    generator = GENERATORS[name](3, 1, 1, channels=16)
+    bright, dim = (generator(torch.full((1, 1, 16, 16, 16), value))[..., 8, 8, 8] for value in (0.9, 0.1))
+    assert (bright - dim).abs() > 0.02
+
+
 def test_instance_norm_is_torch_s_own() -> None:
     x = torch.rand(2, 4, 5, 6, 7)
     torch.testing.assert_close(InstanceNorm(4)(x), torch.nn.InstanceNorm3d(4)(x))

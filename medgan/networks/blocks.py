@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, cast
 
@@ -114,11 +115,17 @@ def layout(spatial_dims: SpatialDims, network: nn.Module) -> nn.Module:
     return network.to(memory_format=torch.channels_last if spatial_dims == 2 else torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
 
 
-def initialize(network: nn.Module, std: float = 0.02) -> nn.Module:
-    """Draw every convolution's weights from N(0, std), as Zhu et al. 2017 do (section 7.1), biases 0."""
+def initialize(network: nn.Module, stem: nn.Conv2d | nn.Conv3d | None = None, std: float = 0.02) -> nn.Module:
+    """Draw every convolution's weights from N(0, std), as Zhu et al. 2017 do (section 7.1), biases 0.
+
+    The biases of the `stem` that `ChannelNorm` follows are drawn as large as what its weights make of an image: a norm
+    over channels is blind to the scale of its input, and with biases 0 that would be the intensity of the image.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.normal_(module.weight, 0.0, std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    if stem is not None and stem.bias is not None:
+        nn.init.normal_(stem.bias, 0.0, std * math.sqrt(stem.weight[0].numel()))
     return network

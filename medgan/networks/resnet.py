@@ -49,7 +49,8 @@ class ResNetGenerator(nn.Module):
         super().__init__()
         widths = [channels * 2**level for level in range(levels + 1)]
         self.multiple = 2**levels
-        layers: list[nn.Module] = [conv(spatial_dims, in_channels, widths[0], stem_kernel)]
+        stem = conv(spatial_dims, in_channels, widths[0], stem_kernel)
+        layers: list[nn.Module] = [stem]
         for fine, coarse in pairwise(widths):
             layers += [NORMS[norm](fine), nn.SiLU(), conv(spatial_dims, fine, coarse, stride=2)]
         layers += [ResidualBlock(spatial_dims, widths[-1], norm=norm) for _ in range(blocks)]
@@ -57,7 +58,7 @@ class ResNetGenerator(nn.Module):
             layers += [NORMS[norm](coarse), nn.SiLU(), Upsample(spatial_dims, coarse, fine)]
         layers += [NORMS[norm](widths[0]), nn.SiLU(), conv(spatial_dims, widths[0], out_channels, stem_kernel)]
         self.body = nn.Sequential(*layers)
-        layout(spatial_dims, initialize(self))
+        layout(spatial_dims, initialize(self, stem))
 
     def forward(self, image: Tensor) -> Tensor:
         x = cast(Tensor, self.body(pad_to_multiple(image, self.multiple)))

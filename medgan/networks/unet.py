@@ -55,7 +55,7 @@ class UNetGenerator(nn.Module):
         self.ups = nn.ModuleList(Upsample(spatial_dims, coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.decoders = nn.ModuleList(_stack(spatial_dims, width, blocks, norm) for width in widths[:-1])
         self.head = nn.Sequential(NORMS[norm](widths[0]), nn.SiLU(), conv(spatial_dims, widths[0], out_channels))
-        layout(spatial_dims, initialize(self))
+        layout(spatial_dims, initialize(self, self.stem))
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.stem(pad_to_multiple(image, self.multiple))
