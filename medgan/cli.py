@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -144,6 +144,67 @@ def translate(
 
 
 @app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The run's folder.", show_default=False)] = None,
+    prediction: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Volumes from anywhere, without RUN.", show_default=False)
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="What they should be; same names.", show_default=False)
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where to compare; same names.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the numbers of PREDICTION go.", show_default=False)
+    ] = None,
+    workers: Workers = 1,
+    overrides: Overrides = None,
+) -> None:
+    """Translations against the truth: per case (CSV) and in summary (JSON)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from medgan.config import InputError
+    from medgan.evaluate import evaluate_folders, evaluate_run, summary_table
+
+    if (run is None) == (prediction is None):
+        raise InputError("evaluate: name a RUN, or --prediction and --reference, one of the two")
+    if run is not None:
+        if reference or mask or output:
+            raise InputError("evaluate: --reference, --mask and --output go with --prediction; leave them out")
+        from medgan.experiment import run_experiment
+        from medgan.rundir import RunDir
+
+        place = RunDir(run)
+        options = run_experiment(place, overrides or []).evaluate
+        summary, folder = evaluate_run(place, options, workers=workers), place.evaluate
+    else:
+        if prediction is None or reference is None or output is None:
+            raise InputError("evaluate: --prediction needs --reference and --output; name the folders")
+        if overrides:
+            raise InputError("evaluate: --set goes with RUN; leave it out")
+        summary, folder = evaluate_folders(prediction, reference, output, mask, workers=workers), output
+    columns, rows = summary_table(summary)
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    typer.echo(folder)
+
+
+@app.command()
+def report(run: RunFolder, overrides: Overrides = None) -> None:
+    """One self-contained HTML page with curves, tables and pictures."""
+    from medgan.experiment import run_experiment
+    from medgan.report import report
+    from medgan.rundir import RunDir
+
+    place = RunDir(run)
+    typer.echo(report(place, run_experiment(place, overrides or []).report))
+
+
+@app.command()
 def phantom(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where they go.", show_default=False)],
     number: Annotated[int, typer.Option("-n", help="Training subjects of each domain.", min=1)] = 12,
@@ -180,18 +241,26 @@ def config(
     print_manual(Experiment, {"recipe": recipe or ""})
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 fine, 1 the input is wrong, 2 a bug, 130 interrupted."""
-    sys.exit(run(arguments))
+def main() -> None:
+    """The command: run it and exit."""
+    sys.exit(run())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code. A mistake of the user's prints one line on stderr and no traceback."""
+    """Run a command and return its exit code, see `guarded`."""
+    return guarded(lambda: app(args=arguments, prog_name="medgan", standalone_mode=False))
+
+
+def guarded(action: Callable[[], int | None]) -> int:
+    """Run an action and return its exit code: 0 fine, 1 the input is wrong, 2 a bug, 130 interrupted.
+
+    A mistake of the user's is told on stderr without a traceback.
+    """
     try:
-        code = app(args=arguments, prog_name="medgan", standalone_mode=False)
+        code = action() or 0
     except typer.TyperException as error:
         return _refuse(f"{error.format_message().rstrip('.')}; see {_command(error)} --help")
-    except typer.Abort:
+    except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
         line = _mistake(error)
@@ -202,7 +271,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 2
     if code == 130:
         print("medgan: interrupted; the same command goes on where it can", file=sys.stderr)
-    return int(code or 0)
+    return code
 
 
 def _mistake(error: Exception) -> str | None:

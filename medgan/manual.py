@@ -44,7 +44,7 @@ def print_manual(model: type[BaseModel], choices: Mapping[str, str]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading in ("key", "type", "unit", "default", "meaning"):
-        table.add_column(heading, overflow="fold", min_width=4, ratio=None)
+        table.add_column(heading, overflow="fold")
     for line in manual(model, choices):
         if not line.kind:
             table.add_section()
@@ -90,22 +90,26 @@ def _section(
             yield from _section(models[0], f"{key}.", choices, told)
         else:
             yield _meaning(key, field, kind(field.annotation, field.metadata))
+            for member in members_of(field.annotation):
+                for inner in get_args(member)[1:] if get_origin(member) is dict else ():
+                    if _is_section(inner):
+                        yield from _section(inner, f"{key}.NAME.", choices, told)
 
 
 def _component(mark: Choices, key: str, choices: Mapping[str, str], told: dict[object, str]) -> Iterator[Meaning]:
     choice = choices.get(key)
     if choice:
         target = resolve(choice, mark.table, mark.kind)
-        yield Meaning(key, "", "", "", f"{choice}: {summary(target)}")
+        yield Meaning(f"{key}: {choice}", "", "", "", summary(target))
         yield from _section(signature_model(target), f"{key}.", choices, told)
         return
     for name, target in mark.table.items():
         if target in told:
             continue
-        yield Meaning(f"{key}[{name}]", "", "", "", summary(target))
+        yield Meaning(f"{key}: {name}", "", "", "", summary(target))
         if choice is None:
             told[target] = key
-            yield from _section(signature_model(target), f"{key}[{name}].", choices, told)
+            yield from _section(signature_model(target), f"{key}.", choices, told)
 
 
 def _is_section(member: Any) -> bool:

@@ -83,8 +83,9 @@ class RunDir:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; name a folder for the run")
-        if self.is_trained and self.experiment_yaml.exists():
-            before, now = read_yaml(self.experiment_yaml), experiment.model_dump(mode="json")
+        before = read_yaml(self.experiment_yaml) if self.experiment_yaml.exists() else None
+        now = experiment.model_dump(mode="json")
+        if self.is_trained and before is not None:
             changes = differences(
                 {key: value for key, value in before.items() if key in locked},
                 {key: value for key, value in now.items() if key in locked},
@@ -93,7 +94,8 @@ class RunDir:
                 shown = ", ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
                 raise InputError(f"{self.path}: trained with another configuration: {shown}; name another folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        write_yaml(self.experiment_yaml, experiment)
+        if now != before:
+            write_yaml(self.experiment_yaml, experiment)
         self.write_environment(seed)
 
     def write_environment(self, seed: int) -> None:

@@ -10,8 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"config"},
     {"rundir", "manual", "networks", "losses", "data", "metrics"},
+    {"scoring"},
     {"recipes", "check", "preprocess", "evaluate", "report"},
     {"checkpoint"},
+    {"translator"},
     {"train", "translate"},
     {"experiment"},
     {"cli"},

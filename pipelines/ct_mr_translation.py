@@ -1,0 +1,104 @@
+"""From two folders to translations, numbers and pictures: check, preprocess, train, translate, evaluate, report.
+
+    python pipelines/ct_mr_translation.py configs/demo.yaml runs/demo
+
+Each step is skipped if its result stands, so the same command goes on after an interruption. Every step is also a
+command of its own: ``medgan train configs/demo.yaml runs/demo``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from medgan.check import print_check, run_check, write_check
+from medgan.cli import guarded
+from medgan.config import InputError
+from medgan.data.cases import load_cases, table_cases
+from medgan.evaluate import evaluate_run
+from medgan.experiment import load_experiment
+from medgan.preprocess import preprocess
+from medgan.report import report
+from medgan.rundir import RunDir
+from medgan.train import train
+from medgan.translate import directions, translate_run
+
+console = Console()
+
+
+def study(
+    experiment_file: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The study; see configs/.")],
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.")],
+    pairs: Annotated[
+        Path | None, typer.Option(help="Case table of registered pairs, to fit lookup tables on for comparison.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes for preprocessing and scoring.")] = 1,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="section.key=value")] = None,
+) -> None:
+    """One study from files to report."""
+    experiment, run = load_experiment(experiment_file, overrides or []), RunDir(run_folder)
+    experiment.begin(run)
+    cases = load_cases(experiment.data, Path())
+
+    findings_file = run.path / "check" / "findings.json"
+    images = [path for case in cases for path in (case.image, case.label) if path is not None]
+    if begins("check", findings_file, after=[run.experiment_yaml, *images]):
+        modalities = {"A": experiment.data.A.modality, "B": experiment.data.B.modality}
+        findings = run_check(cases, experiment.data.classes, modalities=modalities, show_progress=True)
+        print_check(findings, console)
+        if any(finding.severity == "error" for finding in findings):
+            raise InputError(f"{experiment_file}: the data have errors, listed above; mend them and start again")
+        write_check(findings_file, findings)
+
+    heading("preprocess")  # from here on a step looks for itself at what stands
+    preprocess(experiment.data, experiment.preprocess, Path(), run.preprocess, workers)
+
+    heading("train")
+    train(experiment.recipe, experiment.train, run, seed=experiment.seed, device=device)
+
+    heading("translate")
+    translated = [
+        translate_run(run, cases, direction=direction, options=experiment.translate, device=device)
+        for direction in directions(run, experiment.translate.checkpoint)
+    ]
+
+    summary_file = run.evaluate / "summary.json"
+    if begins("evaluate", summary_file, after=[run.experiment_yaml, *translated, *([pairs] if pairs else [])]):
+        evaluate_run(run, experiment.evaluate, pairs=registered(pairs) if pairs else [], workers=workers)
+
+    if begins("report", run.report / "index.html", after=[summary_file]):
+        report(run, experiment.report)
+    console.print(f"The report: {run.report / 'index.html'}", highlight=False)
+
+
+def registered(table: Path) -> list[tuple[Path, Path]]:
+    """The images (A, B) of each subject of a case table that stands in both domains."""
+    images: dict[str, dict[str, Path]] = defaultdict(dict)
+    for case in table_cases(table):
+        images[case.subject][case.domain] = case.image
+    return [(of["A"], of["B"]) for of in images.values() if of.keys() == {"A", "B"}]
+
+
+def begins(step: str, result: Path, *, after: Iterable[Path]) -> bool:
+    """Whether a step has to run: its result is missing or older than something that it was made from."""
+    stands = result.exists() and all(cause.stat().st_mtime <= result.stat().st_mtime for cause in after)
+    heading(f"{step}: stands" if stands else step)
+    return not stands
+
+
+def heading(text: str) -> None:
+    """Tell where the study is."""
+    console.rule(f"[bold]{text}", align="left")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(study)
+    sys.exit(guarded(lambda: app(standalone_mode=False)))
