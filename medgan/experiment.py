@@ -46,9 +46,11 @@ class Experiment(StrictModel):
         recipe = {"name": recipe} if isinstance(recipe, str) else recipe
         if not isinstance(classes, Mapping) or not classes or not isinstance(recipe, Mapping):
             return values
-        if not isinstance(recipe.get("name"), str):
+        try:
+            target = resolve(str(recipe.get("name")), RECIPES, "recipe")
+        except InputError:  # told with its place when the field itself is checked
             return values
-        if "num_classes" not in inspect.signature(resolve(recipe["name"], RECIPES, "recipe")).parameters:
+        if "num_classes" not in inspect.signature(target).parameters:
             return values
         if recipe.get("num_classes", len(classes)) != len(classes):
             number = recipe["num_classes"]

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"config"},
     {"rundir", "manual", "networks", "losses", "data", "metrics"},
-    {"scoring"},
+    {"scoring", "pictures"},
     {"recipes", "check", "preprocess", "evaluate", "report"},
     {"checkpoint"},
     {"translator"},

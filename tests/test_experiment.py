@@ -1,0 +1,131 @@
+"""The whole configuration: sections bound to their owners, paths that keep their meaning wherever the file lies."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medgan.config import InputError
+from medgan.experiment import Experiment, load_experiment, run_experiment
+from medgan.rundir import RunDir
+
+
+def _values(**sections: Any) -> dict[str, Any]:
+    data = {"A": {"name": "ct", "modality": "ct"}, "B": {"name": "mr", "modality": "mr"}, "table": "cases.csv"}
+    return {"data": {**data, "classes": {0: "air", 1: "fat", 2: "bone"}}, "recipe": "seg_cyclegan", **sections}
+
+
+def _file(folder: Path, values: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def test_every_verb_has_a_section_of_its_name() -> None:
+    verbs = {"preprocess", "train", "translate", "evaluate", "report"}
+    assert set(Experiment.model_fields) == verbs | {"name", "seed", "data", "recipe"}
+
+
+def test_a_short_file_resolves_to_a_complete_one_and_to_itself(tmp_path: Path) -> None:
+    experiment = load_experiment(_file(tmp_path, _values()))
+    dumped = experiment.model_dump(mode="json")
+    assert dumped["recipe"]["lambda_cycle"] == 10
+    assert dumped["recipe"]["generator_net"]["channels"]
+    assert dumped["train"]["num_steps"]
+    assert Experiment.model_validate(dumped) == experiment
+
+
+def test_the_recipe_takes_the_number_of_classes_from_the_data(tmp_path: Path) -> None:
+    assert load_experiment(_file(tmp_path, _values())).recipe.options["num_classes"] == 3
+    same = _values(recipe={"name": "seg_cyclegan", "num_classes": 3})
+    assert load_experiment(_file(tmp_path, same)).recipe.options["num_classes"] == 3
+    assert "num_classes" not in load_experiment(_file(tmp_path, _values(recipe="cyclegan"))).recipe.options
+
+
+def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
+    other = _values(recipe={"name": "seg_cyclegan", "num_classes": 4})
+    with pytest.raises(InputError, match=r"recipe\.num_classes is 4, but data\.classes names 3; leave it out"):
+        load_experiment(_file(tmp_path, other))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trian.num_steps=3", "trian: unknown key; did you mean 'train'?"),
+        ("train.nmu_steps=3", "train.nmu_steps: unknown key; did you mean 'num_steps'?"),
+        ("data.A.modalty=ct", "data.A.modalty: unknown key; did you mean 'modality'?"),
+        ("recipe.lambda_cycl=3", "recipe.lambda_cycl: unknown key; did you mean 'lambda_cycle'?"),
+        ("recipe.generator_net.chanels=3", "recipe.generator_net.chanels: unknown key; did you mean 'channels'?"),
+        ("recipe.generator_net=unte", "recipe.generator_net: unknown generator 'unte'; did you mean 'unet'?"),
+        ("train.augment.flipaxes=[0]", "train.augment.flipaxes: unknown key; did you mean 'flip_axes'?"),
+        ("recipe=segcyclegan", "recipe: unknown recipe 'segcyclegan'; did you mean 'seg_cyclegan'?"),
+        ("train.num_steps=-1", "train.num_steps: input should be greater than 0; got -1"),
+    ],
+)
+def test_a_mistake_is_one_line_with_place_and_way_out(tmp_path: Path, override: str, message: str) -> None:
+    values = _values(recipe={"name": "seg_cyclegan", "generator_net": {"name": "unet"}})
+    with pytest.raises(InputError) as caught:
+        load_experiment(_file(tmp_path, values), [override])
+    assert str(caught.value) == message
+
+
+def test_paths_start_at_the_file_and_stay_the_same_places_in_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = _values()
+    values["data"]["table"] = "../tables/cases.csv"
+    experiment = load_experiment(_file(Path("configs"), values))
+    assert experiment.data.table == Path("tables/cases.csv")
+    run = RunDir(Path("runs/deep/x"))
+    experiment.begin(run)
+    assert "table: ../../../tables/cases.csv\n" in run.experiment_yaml.read_text()
+    assert run_experiment(run) == experiment
+    monkeypatch.chdir(tmp_path / "runs")
+    assert run_experiment(RunDir(Path("deep/x"))).data.table == Path("../tables/cases.csv")
+
+
+def test_globs_move_as_tables_do_and_absolute_paths_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = _values()
+    del values["data"]["table"]
+    values["data"]["A"]["images"] = "ct/**/*.nii.gz"
+    values["data"]["B"] |= {"images": str(tmp_path / "mr" / "*.nii"), "labels": "~/labels/*.nii"}
+    data = load_experiment(_file(Path("configs"), values)).data
+    assert data.A.images == "configs/ct/**/*.nii.gz"
+    assert data.B.images == str(tmp_path / "mr" / "*.nii")
+    assert data.B.labels == os.path.expanduser("~/labels/*.nii")  # noqa: PTH111 (text)
+    assert data.A.labels is None
+
+
+def test_the_same_study_named_from_elsewhere_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = _file(Path("configs"), _values())
+    load_experiment(file).begin(RunDir(Path("runs/x")))
+    (tmp_path / "runs" / "x" / "train").mkdir()
+    (tmp_path / "runs" / "x" / "train" / "losses.jsonl").touch()
+    monkeypatch.chdir(tmp_path / "configs")
+    load_experiment(Path("study.yaml")).begin(RunDir(Path("../runs/x")))
+    load_experiment(tmp_path / file).begin(RunDir(tmp_path / "runs" / "x"))
+    with pytest.raises(InputError, match="seed was 0, is 1"):
+        load_experiment(Path("study.yaml"), ["seed=1"]).begin(RunDir(Path("../runs/x")))
+
+
+def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not a run \(no experiment\.yaml\)"):
+        run_experiment(RunDir(tmp_path))
+
+
+CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_configuration_is_valid_short_and_headed_by_its_command(path: Path) -> None:
+    load_experiment(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 60
+    header = [line for line in lines if line.startswith("#")]
+    assert any("medgan " in line or "python" in line for line in header)
