@@ -25,9 +25,11 @@ from medgan.evaluate import evaluate_run
 from medgan.experiment import load_experiment
 from medgan.preprocess import preprocess
 from medgan.report import report
-from medgan.rundir import RunDir
+from medgan.rundir import Direction, RunDir
 from medgan.train import train
 from medgan.translate import directions, translate_run
+
+WAYS: tuple[Direction, ...] = ("AB", "BA")
 
 console = Console()
 
@@ -64,12 +66,11 @@ def study(
     train(experiment.recipe, experiment.train, run, seed=experiment.seed, device=device)
 
     heading("translate")
-    translated = [
+    for direction in directions(run, experiment.translate.checkpoint):
         translate_run(run, cases, direction=direction, options=experiment.translate, device=device)
-        for direction in directions(run, experiment.translate.checkpoint)
-    ]
 
     summary_file = run.evaluate / "summary.json"
+    translated = [path for direction in WAYS for path in run.translate(direction).glob("*.nii.gz")]
     if begins("evaluate", summary_file, after=[run.experiment_yaml, *translated, *([pairs] if pairs else [])]):
         evaluate_run(run, experiment.evaluate, pairs=registered(pairs) if pairs else [], workers=workers)
 
