@@ -108,7 +108,9 @@ def evaluate_folders(
     predictions, references = _volumes_in(prediction), _volumes_in(reference)
     masks = _volumes_in(mask) if mask else {}
     mistakes = [
-        f"{reference / stem}: no prediction of that name in {prediction}" for stem in references.keys() - predictions
+        f"{path}: no prediction of that name in {prediction}"
+        for stem, path in references.items()
+        if stem not in predictions
     ]
     mistakes += [
         f"{path}: no reference of that name in {reference}"

@@ -1,0 +1,177 @@
+"""The report of a small run: complete, self-contained, and honest about what is missing."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+from fake_run import AFFINE, add_training, make_run
+from matplotlib.figure import Figure
+
+from medgan.config import InputError
+from medgan.evaluate import evaluate_run
+from medgan.page import curve, table
+from medgan.pictures import Panel, draw_cuts
+from medgan.report import ReportOptions, figure, report
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = make_run(tmp_path_factory.mktemp("study"), train_pairs=True)
+    add_training(run)
+    evaluate_run(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(evaluated: Path) -> str:
+    return report(evaluated).read_text()
+
+
+class Links(HTMLParser):
+    """Everything that a page would load or point to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for key, value in attrs if key in ("src", "href", "srcset", "data", "action")]
+        if tag not in ("meta", "img", "br", "path", "polyline"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("path", "polyline"):
+            assert self.open.pop() == tag
+
+
+def test_the_page_loads_nothing_and_is_well_formed(page: str) -> None:
+    links = Links()
+    links.feed(page)
+    assert not links.open
+    assert all(link.startswith(("data:image/", "#")) for link in links.found)
+    assert "default-src 'none'" in page
+    assert not re.search(r"https?://|@import|url\(", page)
+
+
+def test_numbers_tables_pictures_curves_and_provenance_are_there(page: str) -> None:
+    assert "A small study" in page
+    assert "20.0 <small>HU</small>" in page  # the card
+    assert "best lookup table 4.1" in page
+    assert "lookup table (median)" in page
+    assert page.count("data:image/webp") == 2
+    assert page.count("data:image/png") == 2
+    for term in ("G/adv_B", "G/cycle_A", "D/B", "S/dice_A", "score"):
+        assert f"aria-label='{term} over training'" in page
+    assert "real_A, fake_B" in page
+    assert "medgan train &lt;x&gt; runs/x" in page
+    assert "seg_cyclegan" in page
+
+
+def test_the_worst_case_comes_first(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    path = run / "translate" / "BA" / "two.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj) + np.int16(50), image.affine), path)
+    evaluate_run(run)
+    html = report(run, ReportOptions(max_cases=1)).read_text()
+    cases = html.split("<section id='cases'>")[1]
+    assert cases.index("<td>two</td>") < cases.index("<td>one</td>")
+    assert "alt='cuts of two'" in html
+    assert "alt='cuts of one'" not in html
+    assert "1 more cases are not shown" in html
+
+
+def test_a_run_that_only_trains_has_a_report_too(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    add_training(run)
+    html = report(run).read_text()
+    assert "Not evaluated yet" in html
+    assert "G/cycle_A over training" in html
+
+
+def test_what_the_user_wrote_is_escaped(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    settings = yaml.safe_load((run / "experiment.yaml").read_text())
+    settings["name"] = "<script>alert(1)</script>"
+    (run / "experiment.yaml").write_text(yaml.safe_dump(settings))
+    html = report(run).read_text()
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no run"):
+        report(tmp_path)
+
+
+def test_the_figure_of_a_case_has_five_columns_of_three_cuts(evaluated: Path) -> None:
+    drawn = figure(evaluated, "one")
+    assert isinstance(drawn, Figure)
+    titles = [text.get_text() for text in drawn.texts]
+    for title in ("source (MR)", "translation (CT)", "truth (CT)", "translation - truth", "outlines"):
+        assert title in titles
+    assert sum(bool(axes.images) for axes in drawn.axes) == 15
+    labels = [axes.get_xlabel() for axes in drawn.axes]
+    assert "HU, window -250 to 450" in labels
+    assert "HU, inside the mask" in labels
+
+
+def test_a_case_that_is_not_there_names_a_near_one(evaluated: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no case 'onne'; did you mean 'one'"):
+        figure(evaluated, "onne")
+    with pytest.raises(InputError, match="not evaluated; run `medgan evaluate"):
+        figure(make_run(tmp_path), "one")
+
+
+def test_cuts_keep_their_proportions_and_directions() -> None:
+    image = np.zeros((10, 20, 5), dtype=np.float32)
+    image[0, 0, 0] = 1  # with this affine (x to the left): right, back, bottom corner is at voxel (0, ., .)
+    affine = np.diag([-2.0, 1.0, 4.0, 1.0])
+    drawn = draw_cuts([Panel("one", image, (0, 1), "unit")], affine, (0, 0, 0), {})
+    axial, coronal, sagittal = [axes for axes in drawn.axes if axes.images]
+    for axes, (across_mm, up_mm) in zip((axial, coronal, sagittal), ((20, 20), (20, 20), (20, 20)), strict=True):
+        assert tuple(axes.images[0].get_extent()) == (0, across_mm, 0, up_mm)
+        box = axes.get_position()
+        width, height = drawn.get_size_inches()
+        assert box.width * width / (box.height * height) == pytest.approx(across_mm / up_mm)
+    shown = np.asarray(axial.images[0].get_array())
+    assert shown.shape == (20, 10)
+    assert shown[-1, 0] == 1  # right of the patient on the left, posterior below
+    assert np.asarray(coronal.images[0].get_array())[-1, 0] == 1  # inferior below
+    assert np.asarray(sagittal.images[0].get_array())[-1, -1] == 1  # posterior on the right
+
+
+def test_what_lies_outside_the_mask_is_not_drawn() -> None:
+    image = np.ones((6, 6, 6), dtype=np.float32)
+    where = np.zeros(image.shape, dtype=bool)
+    where[:3] = True
+    drawn = draw_cuts([Panel("one", image, (0, 1), "unit", where=where)], AFFINE, (1, 1, 1), {})
+    axial = next(axes for axes in drawn.axes if axes.images)
+    assert np.ma.getmaskarray(axial.images[0].get_array()).sum() == 18
+
+
+def test_outlines_are_drawn_in_the_colours_of_their_classes() -> None:
+    labels = np.zeros((8, 8, 8), dtype=np.uint8)
+    labels[2:5, 2:5, 2:5] = 2
+    panel = Panel("one", labels.astype(np.float32), (0, 1), "unit", outlines=((labels, "solid", "drawn"),))
+    drawn = draw_cuts([panel], np.eye(4), (3, 3, 3), {1: "fat", 2: "bone"})
+    texts = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert texts == ["bone", "drawn"]
+
+
+def test_a_curve_without_a_finite_value_is_left_out() -> None:
+    assert curve("x", [(1, float("nan"))]) == ""
+    assert "polyline" in curve("x", [(1, 2.0)])
+    assert "nan" not in curve("x", [(1, 2.0), (2, float("nan")), (3, 4.0)])
+
+
+def test_a_sortable_table_carries_its_values() -> None:
+    html = table(["case", "MAE"], [["one", "<!--1.23456-->1.2"]], "a < b", sortable=True)
+    assert "<td data-value='1.23456'>1.2</td>" in html
+    assert "a &lt; b" in html
+    assert html.count("<button>") == 2
