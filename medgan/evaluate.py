@@ -48,7 +48,7 @@ def evaluate_run(
     Args:
         run: folder of the run.
         options: None takes the `evaluate:` section of the run.
-        pairs: registered images (A, B) to fit lookup tables on, beside the training pairs of the run.
+        pairs: registered images (A, B) to fit lookup tables on; the default is the training pairs of the run, if any.
         workers: processes.
 
     Returns:
@@ -70,7 +70,7 @@ def evaluate_run(
         raise InputError(f"{run.path}: holds no translations; run `medgan translate {run.path}` first")
     found = {way: _case_files(run, way, options) for way in directions}
     mistakes = [line for way in directions for line in _untranslated(run, way, found[way])]
-    pairs = [*pairs, *_training_pairs(run)] if options.lookup else []
+    pairs = (pairs or _training_pairs(run)) if options.lookup else []
     parts: dict[str, Any] = {}
     for way in directions:
         source, target = sides[way[0]], sides[way[1]]
