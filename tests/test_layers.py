@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"config"},
-    {"rundir", "manual", "networks", "losses", "data", "metrics"},
-    {"scoring", "pictures"},
+    {"rundir", "manual", "page", "networks", "losses", "data", "metrics"},
+    {"scoring", "pictures", "results"},
     {"recipes", "check", "preprocess", "evaluate", "report"},
     {"checkpoint"},
     {"translator"},
