@@ -111,7 +111,8 @@ def one_run(
     ]
 
     summary = run.evaluate / "summary.json"
-    if begins("evaluate", summary, after=[run.experiment_yaml, *translated]):
+    volumes = [volume for index in translated for volume in index.parent.glob("*.nii.gz")]
+    if begins("evaluate", summary, after=[run.experiment_yaml, *volumes]):
         evaluate_run(run, experiment.evaluate, pairs=fitting_pairs(data), workers=workers)
     if begins("report", run.report / "index.html", after=[summary]):
         report(run, experiment.report)

@@ -10,8 +10,8 @@ from typing import Any
 from sts_cases import case_rows, read_subjects
 from sts_pictures import read_lines
 from sts_scores import CONSTANT_HU, READER_HU, TISSUES, compare
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader  # type: ignore[import-untyped]
+from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
 from medgan.config import read_yaml
 from medgan.data.store import read_json
@@ -22,6 +22,7 @@ MAE_COLUMNS = ["MAE common body", "MAE dense bone", *(f"MAE {name}" for name in 
 DICE_COLUMNS = ["Dice bone > 180 HU", *(f"Dice {who} {name}" for who in ("read", "S") for name in TISSUES.values())]
 TRAINED_ON = "trained_on.json"  # the environment of the latest piece of training, in a run's folder
 LOOKUPS = ("lookup table, mean per bin", "lookup table, median per bin")
+SHARED_BY_RECIPES = ("generator_net", "discriminator_net", "lr", "lr_discriminator", "beta1", "ema_decay")
 COMPARED = [
     ("seg_cyclegan", "cyclegan"),
     ("seg_cyclegan", LOOKUPS[0]),
@@ -78,6 +79,23 @@ def _changed(config: Mapping[str, Any], experiment: Mapping[str, Any]) -> list[s
     sections = ("seed", "preprocess", "recipe", "train", "translate", "evaluate")
     plain = json.loads(json.dumps({key: config[key] for key in sections}))
     return differences(plain, {key: experiment[key] for key in sections})
+
+
+def unequal(experiments: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where trainings that are compared were not told the same, beside what sets their recipes apart."""
+    first, *rest = experiments
+    return [
+        f"{name}: {line} (in {first} and in {name})"
+        for name in rest
+        for line in differences(_shared(experiments[first]), _shared(experiments[name]))
+    ]
+
+
+def _shared(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    shared = {key: experiment[key] for key in ("seed", "preprocess", "train", "translate", "evaluate")}
+    shared["data"] = {key: value for key, value in experiment["data"].items() if key != "table"}
+    shared["recipe"] = {key: experiment["recipe"].get(key) for key in SHARED_BY_RECIPES}
+    return shared
 
 
 def comparisons(table: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -187,20 +205,20 @@ def _pictures(names: Sequence[str]) -> str:
 
 
 def _other_way(summaries: Mapping[str, Any]) -> str:
-    found: dict[str, list[str]] = {}
-    columns: list[str] = []
+    found: dict[str, dict[str, str]] = {}
     for method, summary in summaries.items():
         if "AB" in summary["directions"]:
-            part = {"AB": summary["directions"]["AB"]}
-            columns, rows = summary_table({"directions": part})
+            columns, rows = summary_table({"directions": {"AB": summary["directions"]["AB"]}})
             for row in rows:
-                found.setdefault(method if row[1] == "translation" else row[1], row[2:])
+                name = method if row[1] == "translation" else row[1]
+                found.setdefault(name, dict(zip(columns[2:], row[2:], strict=True)))
     if not found:
         return ""
+    head = list(dict.fromkeys(column for cells in found.values() for column in cells))
     order = sorted(found, key=lambda name: not name.startswith("lookup"))
     return (
         "## The other way: CT to MR\n\n"
-        + _markdown(["method", *columns[2:]], [[name, *found[name]] for name in order])
+        + _markdown(["method", *head], [[name, *(found[name].get(c, "-") for c in head)] for name in order])
         + "\n\nIn units of the scaled T1 (fat near 1000), in the common body; Dice and HD95 of the MR segmentor S on "
         "the synthetic MR, whole volume. Tables from HU to T1 are fitted on the same pairs."
     )
@@ -225,7 +243,7 @@ def _trainings(trainings: Mapping[str, Any], command: str) -> str:
     rows, changes = [], []
     for name, facts in trainings.items():
         environment = facts["environment"]
-        device = ", ".join(environment.get("gpus") or []) or f"CPU, {environment.get('threads', '?')} threads"
+        device = ", ".join(environment.get("gpus") or []) or f"CPU, threads: {environment.get('threads', '?')}"
         pieces = f" in {facts['pieces']} pieces" if facts["pieces"] > 1 else ""
         rows.append(
             [
@@ -246,11 +264,21 @@ def _trainings(trainings: Mapping[str, Any], command: str) -> str:
             "## Training",
             _markdown(["method", "steps", "selected", "time", "seed", "device", "on"], rows),
             f"Last command: `{command}`. Steps seen and the step whose weights model selection took, without pairs "
-            "but for `pix2pix`. All methods share data, networks, learning rates and number of steps "
-            "(`configs/sts_ct_mr.yaml`, `sts_cyclegan.yaml`, `sts_pix2pix.yaml`). Every value of the configurations, "
-            "versions and the numbers of all tables are in [sts.json](sts.json).",
+            "but for `pix2pix`. Every value of the configurations, versions and the numbers of all tables are in "
+            "[sts.json](sts.json).",
+            _equality(trainings),
             *told,
         ]
+    )
+
+
+def _equality(trainings: Mapping[str, Any]) -> str:
+    lines = unequal({name: facts["experiment"] for name, facts in trainings.items()})
+    files = "`configs/sts_ct_mr.yaml`, `sts_cyclegan.yaml`, `sts_pix2pix.yaml`"
+    if not lines:
+        return f"They share data, patches, networks, learning rates and number of steps ({files})."
+    return f"They do not share all of data, patches, networks and steps ({files}):\n\n" + "\n".join(
+        f"* {line}" for line in lines
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,14 +11,16 @@ import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
-from sts_scores import Patient
+from sts_scores import AIR_HU, Patient
 
 CT_WINDOW_HU = (-250.0, 750.0)
 MR_WINDOW = (0.0, 1200.0)
 ERROR_HU = 400.0  # at the ends of the colour bar
 _PIXELS, _DPI = 1400, 100
+_MOST_BYTES = 290_000
 
 
 def draw_patient(path: Path, patient: Patient, images_hu: Mapping[str, NDArray[Any]]) -> None:
@@ -28,20 +29,22 @@ def draw_patient(path: Path, patient: Patient, images_hu: Mapping[str, NDArray[A
     Args:
         path: PNG to write, 1400 pixels wide.
         patient: the truth.
-        images_hu: (X, Y, Z) synthetic CT by method, in the order of the columns.
+        images_hu: (X, Y, Z) synthetic CT by method, in the order of the columns; outside the MR body they are drawn
+            as air, which translators write there and lookup tables do not know.
     """
 
-    def turned(image: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(
-            nib.orientations.apply_orientation(image, nib.orientations.io_orientation(patient.affine)), image.dtype
-        )
+    orientation = nib.orientations.io_orientation(patient.affine)  # type: ignore[no-untyped-call]
 
-    order = nib.orientations.io_orientation(patient.affine)[:, 0].astype(int)
+    def turned(image: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(nib.orientations.apply_orientation(image, orientation))  # type: ignore[no-untyped-call]
+
+    order = orientation[:, 0].astype(int)
     mm = [patient.spacing_mm[int(np.flatnonzero(order == axis)[0])] for axis in range(3)]
     inside, dense = turned(patient.common), turned(patient.dense_bone)
     box = tuple(slice(max(0, ends[0] - 3), ends[-1] + 4) for ends in map(np.flatnonzero, _shadows(inside)))
     cuts = [(2, int(dense.sum((0, 1)).argmax())), (1, int(dense.sum((0, 2)).argmax()))]
-    columns = {"MR (T1)": patient.mr, "real CT": patient.ct_hu, **images_hu}
+    columns = {"MR (T1)": patient.mr, "real CT": patient.ct_hu}
+    columns |= {name: np.where(patient.mr_body, image, AIR_HU) for name, image in images_hu.items()}
     errors = {name: image - patient.ct_hu for name, image in images_hu.items()}
     sizes = [mm[axis] * (box[axis].stop - box[axis].start) for axis in range(3)]  # as cut: an upper bound, for layout
     heights = [sizes[1], sizes[1], sizes[2], sizes[2]]
@@ -63,7 +66,7 @@ def draw_patient(path: Path, patient: Patient, images_hu: Mapping[str, NDArray[A
         pixel_mm = [one for axis, one in enumerate(mm) if axis != normal]
 
         def cut(image: NDArray[Any], normal: int = normal, at: int = at, frame: list[slice] = frame) -> NDArray[Any]:
-            return np.take(turned(image), at, axis=normal)[tuple(frame)][::-1, ::-1].T
+            return np.asarray(np.take(turned(image), at, axis=normal)[tuple(frame)][::-1, ::-1].T)
 
         for column, (name, image) in enumerate(columns.items()):
             low, high = MR_WINDOW if column == 0 else CT_WINDOW_HU
@@ -92,7 +95,7 @@ def draw_patient(path: Path, patient: Patient, images_hu: Mapping[str, NDArray[A
 
 def _shadows(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
     """Where along each axis a mask lies."""
-    return [mask.any(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
+    return [np.any(mask, axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
 
 
 def _bars(figure: Figure, grid: NDArray[Any], shown: Mapping[str, Any]) -> None:
@@ -125,17 +128,21 @@ def _bare(axes: Axes) -> None:
 
 def draw_curves(path: Path, trainings: Mapping[str, Path]) -> None:
     """Losses above, validation below, a column per method; `trainings` are the ``train/`` folders of the runs."""
-    figure = Figure(figsize=(_PIXELS / _DPI, 7.2), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(_PIXELS / _DPI, 8.6), dpi=_DPI, layout="constrained")
     grid = figure.subplots(2, len(trainings), squeeze=False, sharex="col")
     for column, (name, folder) in enumerate(trainings.items()):
         losses, validation = read_lines(folder / "losses.jsonl"), read_lines(folder / "validation.jsonl")
         _curves(grid[0, column], losses)
+        grid[0, column].set_yscale("log")
+        grid[0, column].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        grid[0, column].yaxis.set_major_formatter("{x:g}")
+        grid[0, column].yaxis.set_minor_formatter(NullFormatter())
         _curves(grid[1, column], validation)
         grid[0, column].set_title(name, fontsize=11)
         grid[1, column].set_xlabel("step")
-        for axes in grid[:, column]:
+        for axes, below in zip(grid[:, column], (-0.03, -0.14), strict=True):
             if axes.has_data():
-                axes.legend(fontsize=7, ncols=2, frameon=False, loc="best")
+                axes.legend(fontsize=8, ncols=4, frameon=False, loc="upper center", bbox_to_anchor=(0.5, below))
     grid[0, 0].set_ylabel("loss, weighted (training)")
     grid[1, 0].set_ylabel("validation: score, and what it is made of")
     _save(figure, path)
@@ -164,11 +171,10 @@ def read_lines(path: Path) -> list[dict[str, float]]:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """As PNG with 256 colours, a third of the size of a full one."""
+    """As PNG; one that would be large for a page (volumes at full resolution), with 256 colours."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    picture = (
-        Image.open(buffer).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    )
-    picture.save(path, optimize=True)
+    figure.savefig(path, format="png", facecolor="white")
+    if path.stat().st_size > _MOST_BYTES:
+        with Image.open(path) as picture:
+            few = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
