@@ -1,8 +1,9 @@
-"""Read what `train` saved, without ever running code from a file."""
+"""What `train` saves and others read: written whole or not at all, and never run as code."""
 
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -47,6 +48,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"{path}: holds no {', '.join(sorted(missing))}; give a run that medgan trained")
     return cast(dict[str, Any], state)
+
+
+def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole or not at all: killed at any moment, or out of room, it leaves the one before."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 def build_recipe(state: Mapping[str, Any], path: Path) -> Recipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from pydantic import Field
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from medgan.checkpoint import Precision, choose_device, is_bf16, read_checkpoint, write_checkpoint
 from medgan.config import Component, InputError, StrictModel, bind
 from medgan.data.datasets import PatchDataset
 from medgan.data.store import StoredCase, open_store
 from medgan.data.transforms import Augment
 from medgan.recipes import RECIPES, Recipe
 from medgan.rundir import RunDir
-
-Precision = Literal["auto", "bf16", "float32"]
 
 
 class TrainOptions(StrictModel):
@@ -38,9 +38,7 @@ class TrainOptions(StrictModel):
         ge=0,
         description="B's patch lies where A's lies in its body, within this share of the body; null: anywhere",
     )
-    augment: Augment | None = Field(
-        Augment(), description="of patches, on the fly; null: off"
-    )
+    augment: Augment | None = Field(Augment(), description="of patches, on the fly; null: off")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm of a player; null: off")
     precision: Precision = Field("auto", description="of the networks; auto: bf16 where the processor has it")
     workers: int = Field(0, ge=0, description="processes that cut patches; 0: in the training process")
@@ -60,8 +58,9 @@ def train(recipe_choice: Component, options: TrainOptions, run: RunDir, *, seed:
     Raises:
         InputError: no prepared cases, or losses that are not finite.
     """
+    bf16 = is_bf16(options.precision, choose_device(device))
     fabric = Fabric(
-        accelerator=device, strategy="auto" if _single() else "ddp", precision=_precision(options.precision, device)
+        accelerator=device, strategy="auto" if _single() else "ddp", precision="bf16-mixed" if bf16 else "32-true"
     )
     fabric.launch()
     torch.manual_seed(seed)
@@ -96,43 +95,24 @@ class _Loop:
     ) -> None:
         self.fabric, self.recipe, self.options, self.facts, self.seed = fabric, recipe, options, facts, seed
         self.training, self.validation = training, validation
-        self.folder = run.train
+        self.place, self.folder = run, run.train
         self.step, self.best = 0, -math.inf
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
     def run(self) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         (self.folder / "previews").mkdir(exist_ok=True)
         self._resume()
         if self.step >= self.options.num_steps:
             return
-        columns = (
-            TextColumn("train"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-        )
-        with Progress(*columns, disable=not self.fabric.is_global_zero) as bar, self._tensorboard() as board:
+        with _progress(self.fabric.is_global_zero) as bar, self._tensorboard() as board:
             task = bar.add_task("", total=self.options.num_steps, completed=self.step)
             for batch in self._batches():
                 self._train_one(batch)
                 if self._due(self.options.log_every):
                     means = self._log(board)
-                    bar.update(
-                        task, description="  ".join(f"{name} {mean:.3g}" for name, mean in list(means.items())[:6])
-                    )
+                    bar.update(task, description=_by_player(means))
                 if self._due(self.options.validate_every):
                     self._validate(board)
                 if self._due(self.options.preview_every):
@@ -235,26 +215,25 @@ class _Loop:
 
     def _save(self, kind: Literal["last", "best"]) -> None:
         """Write a checkpoint whole or not at all. Pools differ between ranks, so each further rank writes its own."""
-        checkpoints = self.folder / "checkpoints"
         if not self.fabric.is_global_zero:
             if kind == "last":
                 pools = {key: value for key, value in self.recipe.state_dict().items() if key.endswith("_extra_state")}
-                _write_whole(
-                    {"step": self.step, "networks": pools}, checkpoints / f"last.rank{self.fabric.global_rank}.pt"
-                )
+                write_checkpoint(self._of_rank(), {"step": self.step, "networks": pools})
             return
         state = self.recipe.state()
         if kind == "best":
             state = {"networks": state["networks"]}
-        _write_whole({**self.facts, "step": self.step, "best": self.best, **state}, checkpoints / f"{kind}.pt")
+        write_checkpoint(self.place.checkpoint(kind), {**self.facts, "step": self.step, "best": self.best, **state})
+
+    def _of_rank(self) -> Path:
+        return self.place.checkpoint("last").with_suffix(f".rank{self.fabric.global_rank}.pt")
 
     def _resume(self) -> None:
-        path = self.folder / "checkpoints" / "last.pt"
+        path = self.place.checkpoint("last")
         if path.exists():
-            state = torch.load(path, map_location=self.fabric.device, weights_only=True)
-            rank = path.with_name(f"last.rank{self.fabric.global_rank}.pt")
-            if self.fabric.global_rank and rank.exists():
-                state["networks"] |= torch.load(rank, map_location=self.fabric.device, weights_only=True)["networks"]
+            state = read_checkpoint(path)
+            if self.fabric.global_rank and self._of_rank().exists():
+                state["networks"] |= torch.load(self._of_rank(), weights_only=True)["networks"]
             self.recipe.load_state(state)
             self.step, self.best = state["step"], state["best"]
         if self.fabric.is_global_zero:
@@ -315,16 +294,29 @@ def preview_picture(images: Sequence[Tensor]) -> np.ndarray[Any, np.dtype[np.uin
     return grey.round().to(torch.uint8).repeat_interleave(3, 0).repeat_interleave(3, 1).numpy()
 
 
+def _progress(shown: bool) -> Progress:
+    columns = (
+        TextColumn("train"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    return Progress(*columns, disable=not shown)
+
+
+def _by_player(means: Mapping[str, float]) -> str:
+    """The sum of each player's terms, short enough for a terminal: ``G 7.3  D 0.31  S 0.9``."""
+    sums: dict[str, float] = {}
+    for name, mean in means.items():
+        player = name.split("/")[0]
+        sums[player] = sums.get(player, 0.0) + mean
+    return "  ".join(f"{player} {total:.3g}" for player, total in sums.items())
+
+
 def _single() -> bool:
     return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) == 1
-
-
-def _precision(wanted: Precision, device: str) -> Literal["32-true", "bf16-mixed"]:
-    if wanted != "auto":
-        return "32-true" if wanted == "float32" else "bf16-mixed"
-    on_gpu = device not in ("cpu",) and torch.cuda.is_available()
-    has_bf16 = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if has_bf16 else "32-true"
 
 
 def _seed(seed: int, step: int, rank: int) -> None:
@@ -341,15 +333,6 @@ def _average(fabric: Fabric, gradients: list[Tensor]) -> None:
     assert isinstance(mean, Tensor)
     for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):  # type: ignore[no-untyped-call]
         gradient.copy_(part.view_as(gradient))
-
-
-def _write_whole(state: dict[str, Any], path: Path) -> None:
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _forget_after(path: Path, step: int) -> None:
