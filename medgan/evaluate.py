@@ -167,7 +167,9 @@ def summary_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]
 def _cell(entry: Mapping[str, Any] | None) -> str:
     if not entry or not entry["count"]:
         return "-"
-    interval = "" if entry["low"] is None else f" [{entry['low']:.3g}, {entry['high']:.3g}]"
+    if entry["mean"] is None:  # JSON has no infinity: the PSNR of an image without error
+        return f"inf (n={entry['count']})"
+    interval = "" if None in (entry["low"], entry["high"]) else f" [{entry['low']:.3g}, {entry['high']:.3g}]"
     return f"{entry['mean']:.3g}{interval} (n={entry['count']})"
 
 

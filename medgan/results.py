@@ -165,8 +165,10 @@ def _head(metric: str, part: Mapping[str, Any]) -> str:
 
 def _entry(entry: Mapping[str, Any] | None, metric: str, cases: int) -> str:
     """Mean and interval, organs that are counted as their sum, and how many cases have a value if not all have."""
-    if not entry or not entry["count"] or entry["mean"] is None:
+    if not entry or not entry["count"]:
         return ""
+    if entry["mean"] is None:  # JSON has no infinity: the PSNR of an image without error
+        return "&infin;"
     number = f" n = {entry['count']}" if entry["count"] != cases else ""
     if metric in _COUNTS:
         return f"{entry['mean'] * entry['count']:.0f} <small>{number}</small>"

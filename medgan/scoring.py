@@ -26,6 +26,7 @@ from medgan.metrics.masks import Mask, ct_body, erode_in_plane, mr_body, smoothe
 from medgan.metrics.scores import image_scores, label_scores
 
 TRANSLATION = "translation"
+CONSTANT = "one value everywhere"
 _STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 _IMAGES = ("translation", "source", "reference")
 _MAPS = ("label", "segmentation", "reference_label", "mask")
@@ -154,7 +155,7 @@ class CaseResult:
 
 
 def fit_tables(scoring: Scoring, pairs: Sequence[Pair]) -> dict[str, LookupTable]:
-    """A lookup table per statistic, fitted where translations are scored."""
+    """A lookup table per statistic, and the median as one value everywhere, fitted where translations are scored."""
     sources, targets, masks = [], [], []
     for source_path, target_path in track(pairs, description="fit lookup tables"):
         source, target = read_volume(source_path, dtype=np.float32), read_volume(target_path, dtype=np.float32)
@@ -169,11 +170,10 @@ def fit_tables(scoring: Scoring, pairs: Sequence[Pair]) -> dict[str, LookupTable
     if not any(part.size for part in sources):
         raise InputError("evaluate: no body in the pairs for the lookup table; set evaluate.lookup to false")
     low, high = scoring.source.ends or tuple(float(v) for v in np.percentile(np.concatenate(sources), (0.1, 99.9)))
+    kinds = {f"lookup table ({statistic})": (scoring.options.lookup_bins, statistic) for statistic in _STATISTICS}
     return {
-        f"lookup table ({statistic})": LookupTable.fit(
-            sources, targets, masks, low=low, high=high, bins=scoring.options.lookup_bins, statistic=statistic
-        )
-        for statistic in _STATISTICS
+        name: LookupTable.fit(sources, targets, masks, low=low, high=high, bins=bins, statistic=statistic)
+        for name, (bins, statistic) in {**kinds, CONSTANT: (1, "median")}.items()
     }
 
 

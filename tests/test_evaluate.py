@@ -84,8 +84,10 @@ def test_the_common_mask_loses_its_rim_and_what_ct_does_not_show(tmp_path: Path)
 
 def test_lookup_tables_stand_beside_where_there_are_training_pairs(tmp_path: Path) -> None:
     methods = evaluate_run(make_run(tmp_path, train_pairs=True))["directions"]["BA"]["methods"]
-    assert set(methods) == {"translation", "lookup table (mean)", "lookup table (median)"}
+    assert set(methods) == {"translation", "lookup table (mean)", "lookup table (median)", "one value everywhere"}
     assert methods["lookup table (median)"]["mae"]["mean"] < 10
+    assert methods["one value everywhere"]["mae/muscle"]["mean"] == pytest.approx(4, abs=1)  # most voxels are muscle
+    assert methods["one value everywhere"]["mae/bone"]["mean"] == pytest.approx(750, abs=5)
     assert "dice" not in methods["lookup table (mean)"]
     off = evaluate_run(tmp_path / "run", options(lookup=False))["directions"]["BA"]["methods"]
     assert set(off) == {"translation"}
@@ -192,6 +194,12 @@ def test_the_short_table_shows_the_main_numbers(tmp_path: Path) -> None:
     heads, rows = summary_table(evaluate_run(make_run(tmp_path, paired=False)))
     assert heads == ["direction", "method", "dice", "hd95_mm", "missed", "spurious"]
     assert rows == [["MR to CT", "translation", "1 [1, 1] (n=2)", *["0 [0, 0] (n=2)"] * 3]]
+
+
+def test_a_perfect_translation_has_infinite_psnr_in_the_short_table(tmp_path: Path) -> None:
+    heads, rows = summary_table(evaluate_run(make_run(tmp_path, error_hu=0)))
+    assert rows[0][heads.index("psnr")] == "inf (n=2)"
+    assert rows[0][heads.index("mae")] == "0 [0, 0] (n=2)"
 
 
 def folders(tmp_path: Path) -> tuple[Path, Path, Path]:

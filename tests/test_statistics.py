@@ -27,6 +27,12 @@ def test_equal_values_have_no_width() -> None:
     assert (summary.low, summary.high, summary.sd) == (4, 4, 0)
 
 
+def test_an_infinite_value_makes_the_mean_infinite_without_a_warning() -> None:
+    summary = summarize([math.inf, 40.0, math.inf])
+    assert (summary.mean, summary.count) == (math.inf, 3)
+    assert math.isnan(summary.sd)
+
+
 def test_cases_of_one_patient_are_drawn_together() -> None:
     values = [0, 0, 0, 0, 10, 10, 10, 10]
     alone = summarize(values)

@@ -50,7 +50,7 @@ class LookupTable:
             masks: voxels to learn from, one per pair.
             low: stored value of the source where the first bin starts.
             high: where the last bin ends.
-            bins: number of bins, of equal width.
+            bins: number of bins, of equal width; 1 is one value everywhere.
             statistic: "mean" or "median".
 
         A bin without voxels takes the line between its neighbours that have some.

@@ -49,8 +49,9 @@ def summarize(
     if not found:
         return Summary(math.nan, math.nan, math.nan, math.nan, 0, without)
     data = np.array([value for _, value in found], dtype=np.float64)
-    sd = float(data.std(ddof=1)) if len(data) > 1 else math.nan
-    low, high = _interval(found, resamples, seed)
+    with np.errstate(invalid="ignore"):  # an infinite value (PSNR without error) has no distance to the mean
+        sd = float(data.std(ddof=1)) if len(data) > 1 else math.nan
+        low, high = _interval(found, resamples, seed)
     return Summary(float(data.mean()), sd, low, high, len(data), without)
 
 
