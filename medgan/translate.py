@@ -86,7 +86,8 @@ def translate_run(
     ``RUN/translate/<direction>/`` holds ``<subject>.nii.gz``, ``<subject>_segmentation.nii.gz`` and ``cases.json``:
     for each case subject, split and the paths of source, label (of the source), translation, segmentation, reference
     (the same patient in the target domain) and reference_label; null where there is none. Paths start at the folder
-    of ``cases.json``. What stands and was made from the same volume by the same weights and options is kept.
+    of ``cases.json``. What stands and was made from the same volume by the same weights and options is kept, and so is
+    ``cases.json`` where nothing changes.
 
     Raises:
         InputError: no case held out in the source domain, no translator; at the end, the cases that could not be
@@ -118,8 +119,8 @@ def translate_run(
                 mistakes.append(str(mistake))
                 continue
             rows[case.subject] = row
-            write_json(index, list((before | rows).values()))
-    write_json(index, list(rows.values()))
+            _write_rows(index, before | rows)
+    _write_rows(index, rows)
     _report(mistakes, len(held_out))
     return index
 
@@ -165,6 +166,12 @@ def _rows(index: Path) -> dict[str, Mapping[str, Any]]:
         return {row["subject"]: dict(row) for row in read_json(index)} if index.exists() else {}
     except (InputError, TypeError, KeyError, ValueError):
         return {}
+
+
+def _write_rows(index: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """The reverse of `_rows`; a file that says the same already keeps its time, which later steps go by."""
+    if not index.exists() or list(_rows(index).items()) != list(rows.items()):
+        write_json(index, list(rows.values()))
 
 
 def _file_fingerprint(path: Path) -> str:

@@ -20,16 +20,14 @@ from rich.console import Console
 from medgan.check import print_check, run_check, write_check
 from medgan.cli import guarded
 from medgan.config import InputError
-from medgan.data.cases import load_cases, table_cases
+from medgan.data.cases import Modality, Side, load_cases, table_cases
 from medgan.evaluate import evaluate_run
 from medgan.experiment import load_experiment
 from medgan.preprocess import preprocess
 from medgan.report import report
-from medgan.rundir import Direction, RunDir
+from medgan.rundir import RunDir
 from medgan.train import train
 from medgan.translate import directions, translate_run
-
-WAYS: tuple[Direction, ...] = ("AB", "BA")
 
 console = Console()
 
@@ -52,7 +50,7 @@ def study(
     findings_file = run.path / "check" / "findings.json"
     images = [path for case in cases for path in (case.image, case.label) if path is not None]
     if begins("check", findings_file, after=[run.experiment_yaml, *images]):
-        modalities = {"A": experiment.data.A.modality, "B": experiment.data.B.modality}
+        modalities: dict[Side, Modality] = {"A": experiment.data.A.modality, "B": experiment.data.B.modality}
         findings = run_check(cases, experiment.data.classes, modalities=modalities, show_progress=True)
         print_check(findings, console)
         if any(finding.severity == "error" for finding in findings):
@@ -66,12 +64,14 @@ def study(
     train(experiment.recipe, experiment.train, run, seed=experiment.seed, device=device)
 
     heading("translate")
-    for direction in directions(run, experiment.translate.checkpoint):
+    translated = [
         translate_run(run, cases, direction=direction, options=experiment.translate, device=device)
+        for direction in directions(run, experiment.translate.checkpoint)
+    ]
 
     summary_file = run.evaluate / "summary.json"
-    translated = [path for direction in WAYS for path in run.translate(direction).glob("*.nii.gz")]
-    if begins("evaluate", summary_file, after=[run.experiment_yaml, *translated, *([pairs] if pairs else [])]):
+    results = [path for index in translated for path in (index, *index.parent.glob("*.nii.gz"))]
+    if begins("evaluate", summary_file, after=[run.experiment_yaml, *results, *([pairs] if pairs else [])]):
         evaluate_run(run, experiment.evaluate, pairs=registered(pairs) if pairs else [], workers=workers)
 
     if begins("report", run.report / "index.html", after=[summary_file]):

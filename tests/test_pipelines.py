@@ -84,13 +84,22 @@ def test_one_command_goes_from_files_to_the_report() -> None:
 
 
 def test_the_same_command_again_redoes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    results = ("check/*", "evaluate/*.json", "report/*", "translate/*/*.nii.gz", "**/*.pt", "preprocess/**/*.npy")
+    results = ("check/*", "evaluate/*.json", "report/*", "translate/*/*", "**/*.pt", "preprocess/**/*.npy")
     before = _times(*results)
     _run()
     assert _times(*results) == before
     told = capsys.readouterr().out
     for step in ("check", "evaluate", "report"):
         assert f"{step}: stands" in told
+
+
+def test_a_change_of_the_translated_cases_evaluates_again() -> None:
+    before = _times("evaluate/*.json", "report/*")
+    cases = Path("run/translate/BA/cases.json")
+    cases.write_text(cases.read_text().replace('"reference": "', '"reference": "./'))
+    _run()
+    assert "./" not in cases.read_text().partition('"reference": "')[2][:2]
+    assert all(now > then for now, then in zip(_times("evaluate/*.json", "report/*"), before, strict=True))
 
 
 def test_an_option_of_a_later_step_redoes_that_step_and_what_follows() -> None:
