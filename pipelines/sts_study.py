@@ -22,15 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from sts_cases import read_subjects, write_table  # noqa: E402
-from sts_page import LOOKUPS, TRAINED_ON, comparisons, data_facts, training_facts, write_page  # noqa: E402
+from sts_page import MEDIAN_TABLE, TRAINED_ON, comparisons, data_facts, training_facts, write_page  # noqa: E402
 from sts_pictures import draw_curves, draw_patient, read_lines  # noqa: E402
 from sts_scores import (  # noqa: E402
-    CONSTANT_HU,
     MERGE,
     Method,
-    constant_method,
+    baseline_methods,
     files_method,
-    lookup_method,
     read_patients,
     score_methods,
     truth_method,
@@ -111,8 +109,8 @@ def one_run(
     ]
 
     summary = run.evaluate / "summary.json"
-    volumes = [volume for index in translated for volume in index.parent.glob("*.nii.gz")]
-    if begins("evaluate", summary, after=[run.experiment_yaml, *volumes]):
+    results = [path for index in translated for path in (index, *index.parent.glob("*.nii.gz"))]
+    if begins("evaluate", summary, after=[run.experiment_yaml, *results]):
         evaluate_run(run, experiment.evaluate, pairs=fitting_pairs(data), workers=workers)
     if begins("report", run.report / "index.html", after=[summary]):
         report(run, experiment.report)
@@ -122,17 +120,13 @@ def write_results(data: Path, runs: Path, results: Path) -> Path:
     """Score all methods in one place, from the volumes that the finished runs have left; returns the page."""
     fitted, tested = read_patients(data, "train_mr"), read_patients(data, "test")
     found = {name: RunDir(runs / name) for name in COLUMNS if is_finished(RunDir(runs / name), data)}
-    tables: dict[str, Method] = {
-        LOOKUPS[0]: lookup_method(fitted, "mean"),
-        LOOKUPS[1]: lookup_method(fitted, "median"),
-    }
+    tables = baseline_methods(fitted)
     learnt: dict[str, Method] = {name.value: files_method(run.translate("BA")) for name, run in found.items()}
     ends: dict[str, Method] = {"real CT": truth_method}
-    methods = {f"constant {CONSTANT_HU:g} HU": constant_method} | tables | learnt | ends
-    scores = score_methods(methods, tested)
+    scores = score_methods(tables | learnt | ends, tested)
 
     for patient in tested:
-        images = {"lookup table (median)": tables[LOOKUPS[1]](patient).ct_hu}
+        images = {"lookup table (median)": tables[MEDIAN_TABLE](patient).ct_hu}
         images |= {name: method(patient).ct_hu for name, method in learnt.items()}
         draw_patient(results / "sts" / f"{patient.subject}.png", patient, images)
     pictures = [f"{patient.subject}.png" for patient in tested]

@@ -9,7 +9,7 @@ from typing import Any
 
 from sts_cases import case_rows, read_subjects
 from sts_pictures import read_lines
-from sts_scores import CONSTANT_HU, READER_HU, TISSUES, compare
+from sts_scores import LOOKUPS, MAE_METRICS, READER_HU, TISSUES, compare
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader  # type: ignore[import-untyped]
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
@@ -18,16 +18,15 @@ from medgan.data.store import read_json
 from medgan.evaluate import summary_table
 from medgan.rundir import RunDir, differences
 
-MAE_COLUMNS = ["MAE common body", "MAE dense bone", *(f"MAE {name}" for name in TISSUES.values()), "MAE MR body"]
 DICE_COLUMNS = ["Dice bone > 180 HU", *(f"Dice {who} {name}" for who in ("read", "S") for name in TISSUES.values())]
 TRAINED_ON = "trained_on.json"  # the environment of the latest piece of training, in a run's folder
-LOOKUPS = ("lookup table, mean per bin", "lookup table, median per bin")
+MEAN_TABLE, MEDIAN_TABLE = LOOKUPS
 SHARED_BY_RECIPES = ("generator_net", "discriminator_net", "lr", "lr_discriminator", "beta1", "ema_decay")
 COMPARED = [
     ("seg_cyclegan", "cyclegan"),
-    ("seg_cyclegan", LOOKUPS[0]),
-    ("seg_cyclegan", LOOKUPS[1]),
-    ("pix2pix", LOOKUPS[1]),
+    ("seg_cyclegan", MEAN_TABLE),
+    ("seg_cyclegan", MEDIAN_TABLE),
+    ("pix2pix", MEDIAN_TABLE),
     ("seg_cyclegan", "pix2pix"),
 ]
 CITATION = """Data: Vallieres et al. 2015, The Cancer Imaging Archive, doi:10.7937/K9/TCIA.2015.7GO2GSKS (CC BY 3.0);
@@ -159,7 +158,7 @@ def _tables(methods: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             "## Error",
-            _markdown(["method", *_heads(MAE_COLUMNS)], [[n, *_means(s, MAE_COLUMNS, 1)] for n, s in mae.items()]),
+            _markdown(["method", *_heads(MAE_METRICS)], [[n, *_means(s, MAE_METRICS, 1)] for n, s in mae.items()]),
             "MAE in HU, mean over the test patients and the 95 % bootstrap interval of that mean over patients; with "
             "four patients it is too narrow. All but the last column lie in the common body: the MR body and the CT "
             "body, intersected, without a rim of 2 mm in plane. *Dense bone*: real CT, smoothed, above 180 HU. *Fat, "
@@ -174,7 +173,7 @@ def _tables(methods: Mapping[str, Any]) -> str:
             f"*Read*: one reader for all methods, thresholds on smoothed CT (fat {fat:g} to {soft:g} HU, soft tissue "
             f"to {dense:g} HU, bone above), against the tissue labels, which were cut from the real CT by thresholds "
             "too; the row of the real CT is what this reader can reach. *S*: the recipe's own CT segmentor on its "
-            f"synthetic CT, against the same labels. The constant is {CONSTANT_HU:g} HU.",
+            f"synthetic CT, against the same labels. The one value everywhere is the median HU of the tables' pairs.",
         ]
     )
 
@@ -225,7 +224,7 @@ def _other_way(summaries: Mapping[str, Any]) -> str:
 
 
 def _per_patient(methods: Mapping[str, Any]) -> str:
-    columns = [*MAE_COLUMNS, DICE_COLUMNS[0]]
+    columns = [*MAE_METRICS, DICE_COLUMNS[0]]
     parts = ["## Patient by patient"]
     for subject in next(iter(methods.values()))[columns[0]]["patients"]:
         rows = [
@@ -233,7 +232,7 @@ def _per_patient(methods: Mapping[str, Any]) -> str:
             for name, score in methods.items()
             if name != "real CT"
         ]
-        parts += [f"### {subject}", _markdown(["method", *(_heads(MAE_COLUMNS)), DICE_COLUMNS[0]], rows)]
+        parts += [f"### {subject}", _markdown(["method", *(_heads(MAE_METRICS)), DICE_COLUMNS[0]], rows)]
     return "\n\n".join(parts)
 
 

@@ -22,12 +22,14 @@ from medgan.metrics.lookup import LookupTable, Statistic
 from medgan.metrics.masks import Mask, bone, common_body, mr_body, smoothed
 from medgan.metrics.segmentation import dice
 from medgan.metrics.statistics import summarize
+from medgan.scoring import CONSTANT
 
 TISSUES = {1: "fat", 2: "soft tissue", 3: "bone"}
+MAE_METRICS = ["MAE common body", "MAE dense bone", *(f"MAE {name}" for name in TISSUES.values()), "MAE MR body"]
 MERGE = {4: 2}  # tumour reads as soft tissue: CT without contrast agent does not tell them apart
 READER_HU = (-200.0, -30.0, 180.0)  # where fat, soft tissue and bone begin on smoothed CT
-CONSTANT_HU = -39.0
 AIR_HU = -1000.0
+LOOKUPS: dict[str, Statistic] = {"lookup table, mean per bin": "mean", "lookup table, median per bin": "median"}
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,18 @@ def read_patients(data: Path, role: str) -> list[Patient]:
     return patients
 
 
-def lookup_method(fitted: Sequence[Patient], statistic: Statistic) -> Method:
+def lookup_method(fitted: Sequence[Patient], statistic: Statistic, bins: int = 60) -> Method:
     """A lookup table from T1 to HU, fitted in the common body; a second one over the MR body is scored there."""
     mr, ct = [patient.mr for patient in fitted], [patient.ct_hu for patient in fitted]
-    inner = LookupTable.fit(mr, ct, [patient.common for patient in fitted], statistic=statistic)
-    outer = LookupTable.fit(mr, ct, [patient.mr_body for patient in fitted], statistic=statistic)
+    inner = LookupTable.fit(mr, ct, [patient.common for patient in fitted], bins=bins, statistic=statistic)
+    outer = LookupTable.fit(mr, ct, [patient.mr_body for patient in fitted], bins=bins, statistic=statistic)
     return lambda patient: Prediction(inner.apply(patient.mr), over_mr_body=outer.apply(patient.mr))
 
 
-def constant_method(patient: Patient) -> Prediction:
-    """One value everywhere."""
-    return Prediction(np.full_like(patient.ct_hu, CONSTANT_HU))
+def baseline_methods(fitted: Sequence[Patient]) -> dict[str, Method]:
+    """What needs no network: the median HU everywhere, and `LOOKUPS`."""
+    constant = {CONSTANT: lookup_method(fitted, "median", bins=1)}
+    return constant | {name: lookup_method(fitted, statistic) for name, statistic in LOOKUPS.items()}
 
 
 def truth_method(patient: Patient) -> Prediction:
