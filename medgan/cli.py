@@ -58,7 +58,9 @@ def _root(
 def check(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="CASES.csv|EXPERIMENT.yaml|FOLDER|FILE...", help="What to look at.", show_default=False),
+        typer.Argument(
+            metavar="INPUT", help="CASES.csv, EXPERIMENT.yaml, volumes or folders of volumes.", show_default=False
+        ),
     ],
     output: Annotated[Path | None, typer.Option(help="Also write the findings as JSON.", show_default=False)] = None,
     overrides: Overrides = None,
@@ -105,7 +107,7 @@ def translate(
     inputs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[INPUT...]", help="Volumes or folders; without any, the run's test cases.", show_default=False
+            metavar="INPUT", help="Volumes or folders; without any, the run's test cases.", show_default=False
         ),
     ] = None,
     output: Annotated[
@@ -145,7 +147,7 @@ def translate(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The run's folder.", show_default=False)] = None,
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)] = None,
     prediction: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Volumes from anywhere, without RUN.", show_default=False)
     ] = None,
@@ -161,7 +163,7 @@ def evaluate(
     workers: Workers = 1,
     overrides: Overrides = None,
 ) -> None:
-    """Translations against the truth: per case (CSV) and in summary (JSON)."""
+    """Translations against the truth, per case and in summary."""
     from rich.console import Console
     from rich.table import Table
 
@@ -221,10 +223,12 @@ def phantom(
 
 @app.command()
 def config(
-    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Explain its options too.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="Name of a recipe: explain its options too.")
+    ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="A JSON Schema, for editors to complete and check.")] = False,
 ) -> None:
-    """Every field of a configuration, with its type, unit, default and meaning."""
+    """Every field of a configuration: meaning, type, unit and default."""
     from medgan.experiment import Experiment
 
     if schema:

@@ -148,9 +148,9 @@ class _OptionsError(ValueError):
 
 
 def summary(target: Callable[..., Any]) -> str:
-    """The first sentence of a docstring, on one line."""
+    """The first paragraph of a docstring, on one line, without marks of code."""
     paragraph = (inspect.getdoc(target) or "").partition("\n\n")[0]
-    return " ".join(paragraph.split())
+    return " ".join(paragraph.replace("``", "").split())
 
 
 def _inlined(schema: JsonSchemaValue) -> JsonSchemaValue:

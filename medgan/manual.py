@@ -1,4 +1,4 @@
-"""The manual of a configuration: every field with its type, unit, default and meaning, read off the models."""
+"""The manual of a configuration: every field with its meaning, type, unit and default, read off the models."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any, Literal, get_args, get_origin
 import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from medgan.config import Choices, Component, StrictModel, members_of, resolve, signature_model, summary
 
 _WORDS = {NoneType: "null", str: "text", Path: "path", Any: "anything"}
-_UNITS = {"mm": "mm", "hu": "HU", "every": "steps", "steps": "steps", "fraction": "share", "gib": "GiB"}
+_UNITS = {"mm": "mm", "hu": "HU", "every": "steps", "steps": "steps"}
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """One line of the manual. A heading has no type and no default."""
+    """One entry of the manual. A heading has no type and no default."""
 
     key: str
     kind: str
@@ -36,24 +36,34 @@ class Meaning:
 
 
 def print_manual(model: type[BaseModel], choices: Mapping[str, str]) -> None:
-    """The manual as one table; see `manual`. Long meanings are wrapped, never cut.
+    """The manual on a terminal of any width: keys on the left, whole, so that they can be searched for; see `manual`.
 
     Raises:
         InputError: a choice that is not in its table.
     """
     console = Console(width=None if sys.stdout.isatty() else 160)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for heading in ("key", "type", "unit", "default", "meaning"):
-        table.add_column(heading, overflow="fold")
-    for line in manual(model, choices):
+    lines = list(manual(model, choices))
+    width = max(len(line.key) for line in lines if line.kind)
+    section = ""
+    for line in lines:
+        parent = line.key.rpartition(".")[0] if line.kind else line.key
+        if line.kind and parent != section.partition(":")[0]:
+            console.print()
+        section = parent if line.kind else line.key
         if not line.kind:
-            table.add_section()
-            table.add_row(Text(line.key, "bold"), "", "", "", Text(line.text, "bold"))
-        else:
-            table.add_row(
-                Text(line.key), Text(line.kind, "cyan"), Text(line.unit), Text(line.default, "green"), line.text
-            )
-    console.print(table)
+            console.print(Padding(Text.assemble((line.key, "bold"), f" - {line.text}"), (1, 1, 0, 1)))
+            continue
+        row = Table.grid(padding=(0, 2))
+        row.add_column(width=width)
+        row.add_row(Text(line.key), _told(line))
+        console.print(Padding(row, (0, 1)))
+
+
+def _told(line: Meaning) -> Text:
+    """``meaning (type, range, unit; default)``."""
+    kind = ", ".join(filter(None, (line.kind, line.unit)))
+    default = ("required", "red") if line.default == "required" else (f"default {line.default}", "green")
+    return Text.assemble(line.text, " (" if line.text else "(", (kind, "cyan"), "; ", default, ")")
 
 
 def manual(model: type[BaseModel], choices: Mapping[str, str]) -> Iterator[Meaning]:
