@@ -30,19 +30,24 @@ def test_values_inside_the_range_come_back():
     assert np.allclose(window.denormalize(window.normalize(x)), x)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float16, np.float32])
-def test_numpy_gives_numpy_float32(dtype):
-    y = FixedRange(low=0, high=100).normalize(np.array([0, 50, 100], dtype=dtype))
-    assert isinstance(y, np.ndarray)
-    assert y.dtype == np.float32
-    assert y.tolist() == [-1, 0, 1]
+STORED = [0, 50, 100]
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.bfloat16, torch.float32])
-def test_torch_gives_torch_float32(dtype):
-    y = FixedRange(low=0, high=100).normalize(torch.tensor([0, 50, 100], dtype=dtype))
-    assert isinstance(y, torch.Tensor)
-    assert y.dtype == torch.float32
+@pytest.mark.parametrize(
+    ("stored", "float32"),
+    [
+        *((np.array(STORED, dtype), np.float32) for dtype in (np.uint8, np.int16, np.float16, np.float32)),
+        *(
+            (torch.tensor(STORED, dtype=dtype), torch.float32)
+            for dtype in (torch.uint8, torch.int16, torch.bfloat16, torch.float32)
+        ),
+    ],
+    ids=lambda value: str(getattr(value, "dtype", "")),
+)
+def test_the_same_kind_of_array_comes_back_in_float32(stored, float32):
+    y = FixedRange(low=0, high=100).normalize(stored)
+    assert type(y) is type(stored)
+    assert y.dtype == float32
     assert y.tolist() == [-1, 0, 1]
 
 

@@ -7,10 +7,11 @@ back, in float32 (float64 stays float64), so that integers and half precision lo
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,22 +25,30 @@ if TYPE_CHECKING:
 Array = TypeVar("Array", npt.NDArray[Any], "Tensor")
 
 
-@runtime_checkable
-class Intensity(Protocol):
-    """An invertible map of one domain: stored units to [-1, 1] and back."""
+class Intensity(ABC):
+    """An invertible map of one domain: stored units between two ends, linearly, to [-1, 1] and back."""
+
+    def __post_init__(self) -> None:
+        _check_ends(self, *self.ends)
 
     @property
+    @abstractmethod
     def ends(self) -> tuple[float, float]:
         """The stored values that become -1 and 1."""
-        ...
 
     def normalize(self, x: Array) -> Array:
-        """`x` in stored units as [-1, 1], clipped."""
-        ...
+        """`x` in stored units as [-1, 1], clipped; NaN stays NaN."""
+        low, high = self.ends
+        return ((_float(x) - low) * (2.0 / (high - low)) - 1.0).clip(-1.0, 1.0)
 
     def denormalize(self, y: Array) -> Array:
-        """`y`, clipped to [-1, 1], in stored units."""
-        ...
+        """`y`, clipped to [-1, 1], in stored units between the ends (not rounded)."""
+        low, high = self.ends
+        return (_float(y).clip(-1.0, 1.0) + 1.0) * ((high - low) / 2.0) + low
+
+    def measure(self, image: Array, mask: Array | None = None) -> Self:
+        """The map itself: it depends on no image."""
+        return self
 
 
 class IntensityRule(Protocol):
@@ -51,59 +60,27 @@ class IntensityRule(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedRange:
+class FixedRange(Intensity):
     """Linear map of [low, high] in stored units to [-1, 1]; values outside are clipped."""
 
     low: Annotated[float, Field(description="stored value that becomes -1")]
     high: Annotated[float, Field(description="stored value that becomes 1")]
 
-    def __post_init__(self) -> None:
-        _check_ends("fixed_range", self.low, self.high)
-
     @property
     def ends(self) -> tuple[float, float]:
-        """The stored values that become -1 and 1."""
         return self.low, self.high
-
-    def normalize(self, x: Array) -> Array:
-        """`x` in stored units as [-1, 1], clipped; NaN stays NaN."""
-        return _normalize(x, self.low, self.high)
-
-    def denormalize(self, y: Array) -> Array:
-        """`y`, clipped to [-1, 1], in stored units within [low, high]."""
-        return _denormalize(y, self.low, self.high)
-
-    def measure(self, image: Array, mask: Array | None = None) -> FixedRange:
-        """The map itself: it depends on no image."""
-        return self
 
 
 @dataclass(frozen=True, kw_only=True)
-class HounsfieldWindow:
+class HounsfieldWindow(Intensity):
     """Linear map of a CT window in HU to [-1, 1]; denormalised CT lies within the window."""
 
     low_hu: Annotated[float, Field(description="HU that become -1; air is -1000")] = -1000.0
     high_hu: Annotated[float, Field(description="HU that become 1; dense cortical bone is near 1500")] = 1500.0
 
-    def __post_init__(self) -> None:
-        _check_ends("hounsfield_window", self.low_hu, self.high_hu)
-
     @property
     def ends(self) -> tuple[float, float]:
-        """The HU that become -1 and 1."""
         return self.low_hu, self.high_hu
-
-    def normalize(self, x: Array) -> Array:
-        """`x` in HU as [-1, 1], clipped to the window; NaN stays NaN."""
-        return _normalize(x, self.low_hu, self.high_hu)
-
-    def denormalize(self, y: Array) -> Array:
-        """`y`, clipped to [-1, 1], in HU within the window (not rounded)."""
-        return _denormalize(y, self.low_hu, self.high_hu)
-
-    def measure(self, image: Array, mask: Array | None = None) -> HounsfieldWindow:
-        """The window itself: HU mean the same on every scanner."""
-        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +91,7 @@ class PercentileRange:
     high: Annotated[float, Field(gt=0, le=100, description="percentile within the body that becomes 1")] = 99.5
 
     def __post_init__(self) -> None:
-        _check_ends("percentile_range", self.low, self.high)
+        _check_ends(self, self.low, self.high)
 
     def measure(self, image: Array, mask: Array | None = None) -> FixedRange:
         """The range of `image` between the percentiles of its finite voxels where `mask` is true.
@@ -165,7 +142,7 @@ def to_dict(intensity: object) -> dict[str, str | float]:
     Raises:
         InputError: a class of another place; a saved map must be readable without running anybody's code.
     """
-    name = next((name for name, kind in INTENSITIES.items() if type(intensity) is kind), None)
+    name = _name(intensity)
     if name is None:
         raise InputError(f"intensity: {type(intensity).__name__} cannot be saved; use one of {', '.join(INTENSITIES)}")
     return {"name": name, **dataclasses.asdict(cast(Any, intensity))}
@@ -188,20 +165,16 @@ def from_dict(values: Mapping[str, Any]) -> FixedRange | HounsfieldWindow | Perc
         raise InputError(f"intensity: {name} got {sorted(fields)}; its fields are {known}") from None
 
 
-def _check_ends(name: str, low: float, high: float) -> None:
+def _name(intensity: object) -> str | None:
+    return next((name for name, kind in INTENSITIES.items() if type(intensity) is kind), None)
+
+
+def _check_ends(intensity: object, low: float, high: float) -> None:
     if not low < high:
-        raise InputError(f"{name}: low end {low:g} is not below high end {high:g}; swap or change them")
+        raise InputError(f"{_name(intensity)}: low end {low:g} is not below high end {high:g}; swap or change them")
 
 
 def _float(x: Array) -> Array:
     if isinstance(x, np.ndarray):
         return x if x.dtype == np.float64 else x.astype(np.float32)
     return x if str(x.dtype) == "torch.float64" else x.float()
-
-
-def _normalize(x: Array, low: float, high: float) -> Array:
-    return ((_float(x) - low) * (2.0 / (high - low)) - 1.0).clip(-1.0, 1.0)
-
-
-def _denormalize(y: Array, low: float, high: float) -> Array:
-    return (_float(y).clip(-1.0, 1.0) + 1.0) * ((high - low) / 2.0) + low
