@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +20,9 @@ from rich.console import Console
 from medgan.check import print_check, run_check, write_check
 from medgan.cli import guarded
 from medgan.config import InputError
-from medgan.data.cases import Modality, Side, load_cases, table_cases
+from medgan.data.cases import Case, Modality, Side, load_cases, table_cases
 from medgan.evaluate import evaluate_run
-from medgan.experiment import load_experiment
+from medgan.experiment import Experiment, load_experiment
 from medgan.preprocess import preprocess
 from medgan.report import report
 from medgan.rundir import RunDir
@@ -63,20 +63,35 @@ def study(
     heading("train")
     train(experiment.recipe, experiment.train, run, seed=experiment.seed, device=device)
 
+    table, given = ([pairs], registered(pairs)) if pairs else ([], [])
+    finish(experiment, run, cases, pairs=given, after=table, device=device, workers=workers)
+    console.print(f"The report: {run.report / 'index.html'}", highlight=False)
+
+
+def finish(
+    experiment: Experiment,
+    run: RunDir,
+    cases: Sequence[Case],
+    *,
+    pairs: Sequence[tuple[Path, Path]],
+    after: Iterable[Path] = (),
+    device: str,
+    workers: int,
+) -> None:
+    """What follows training: translate, evaluate, report. What is in `after` may have changed `pairs`."""
     heading("translate")
     translated = [
         translate_run(run, cases, direction=direction, options=experiment.translate, device=device)
         for direction in directions(run, experiment.translate.checkpoint)
     ]
 
-    summary_file = run.evaluate / "summary.json"
+    summary = run.evaluate / "summary.json"
     results = [path for index in translated for path in (index, *index.parent.glob("*.nii.gz"))]
-    if begins("evaluate", summary_file, after=[run.experiment_yaml, *results, *([pairs] if pairs else [])]):
-        evaluate_run(run, experiment.evaluate, pairs=registered(pairs) if pairs else [], workers=workers)
+    if begins("evaluate", summary, after=[run.experiment_yaml, *results, *after]):
+        evaluate_run(run, experiment.evaluate, pairs=pairs, workers=workers)
 
-    if begins("report", run.report / "index.html", after=[summary_file]):
+    if begins("report", run.report / "index.html", after=[summary]):
         report(run, experiment.report)
-    console.print(f"The report: {run.report / 'index.html'}", highlight=False)
 
 
 def registered(table: Path) -> list[tuple[Path, Path]]:

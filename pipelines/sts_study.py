@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from ct_mr_translation import begins, console, heading
+from ct_mr_translation import console, finish, heading
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -38,13 +38,10 @@ from medgan.cli import guarded  # noqa: E402
 from medgan.config import read_yaml  # noqa: E402
 from medgan.data.cases import load_cases  # noqa: E402
 from medgan.data.store import read_json, write_json  # noqa: E402
-from medgan.evaluate import evaluate_run  # noqa: E402
 from medgan.experiment import Experiment, load_experiment  # noqa: E402
 from medgan.preprocess import preprocess  # noqa: E402
-from medgan.report import report  # noqa: E402
 from medgan.rundir import RunDir, environment  # noqa: E402
 from medgan.train import train  # noqa: E402
-from medgan.translate import directions, translate_run  # noqa: E402
 
 
 class Name(StrEnum):
@@ -102,18 +99,7 @@ def one_run(
         write_json(run.path / TRAINED_ON, environment(experiment.seed))
     train(experiment.recipe, experiment.train, run, seed=experiment.seed, device=device)
 
-    heading("translate")
-    translated = [
-        translate_run(run, cases, direction=direction, options=experiment.translate, device=device)
-        for direction in directions(run, experiment.translate.checkpoint)
-    ]
-
-    summary = run.evaluate / "summary.json"
-    results = [path for index in translated for path in (index, *index.parent.glob("*.nii.gz"))]
-    if begins("evaluate", summary, after=[run.experiment_yaml, *results]):
-        evaluate_run(run, experiment.evaluate, pairs=fitting_pairs(data), workers=workers)
-    if begins("report", run.report / "index.html", after=[summary]):
-        report(run, experiment.report)
+    finish(experiment, run, cases, pairs=fitting_pairs(data), device=device, workers=workers)
 
 
 def write_results(data: Path, runs: Path, results: Path) -> Path:
