@@ -28,7 +28,7 @@ from medgan.data.volume import Volume, read_volume
 
 CT_BODY_THRESHOLD_HU = -300.0
 CT_AIR_HU = -1000.0
-_FORMAT = 1  # raised when equal inputs come out differently: stored cases are then made anew
+_FORMAT = 2  # raised when equal inputs come out differently: stored cases are then made anew
 
 
 class PreprocessOptions(StrictModel):

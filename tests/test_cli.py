@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import medgan
@@ -233,6 +235,45 @@ def test_the_whole_way_from_phantoms_to_the_report(
     assert (tmp_path / "compare" / "scores" / "cases.csv").is_file()
     assert run(["report", "run"]) == 0
     assert (tmp_path / "run" / "report" / "index.html").stat().st_size > 1000
+
+
+def _weights(run: Path) -> dict[str, bytes]:
+    networks = torch.load(run / "train" / "checkpoints" / "last.pt", weights_only=True)["networks"]
+    return {name: value.numpy().tobytes() for name, value in networks.items() if isinstance(value, torch.Tensor)}
+
+
+def test_the_train_command_killed_in_mid_run_and_given_again_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["phantom", "phantoms", "-n", "2", "--test", "0", "--shape", "24", "24", "16"]) == 0
+    values = yaml.safe_load(_study(tmp_path).read_text(encoding="utf-8"))
+    values["data"]["classes"] = dict(
+        enumerate(["background", "fat", "muscle", "liver", "bone", "marrow", "gas", "blood"])
+    )
+    values["recipe"] |= {"name": "seg_cyclegan", "segmentor_net": {"name": "segresnet", "channels": 8, "levels": 1}}
+    values["train"] |= {"num_steps": 60, "checkpoint_every": 5, "log_every": 5, "validate_every": 10}
+    Path("study.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    assert run(["preprocess", "study.yaml", "whole"]) == 0
+    shutil.copytree("whole", "killed")
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "medgan", "train", "study.yaml"]
+    subprocess.run([*command, "whole"], check=True, capture_output=True, env=environment, timeout=120)
+    checkpoint = Path("killed/train/checkpoints/last.pt")
+    with subprocess.Popen(
+        [*command, "killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    ) as one:
+        deadline = time.monotonic() + 120
+        while not checkpoint.exists() and one.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        one.kill()  # SIGKILL
+    assert one.returncode == -signal.SIGKILL
+    assert 0 < torch.load(checkpoint, weights_only=True)["step"] < 60
+    subprocess.run([*command, "killed"], check=True, capture_output=True, env=environment, timeout=120)
+    assert _weights(Path("killed")) == _weights(Path("whole"))
+    losses = [Path(name, "train", "losses.jsonl").read_text() for name in ("killed", "whole")]
+    assert losses[0] == losses[1]
 
 
 def test_python_m_medgan_is_medgan() -> None:

@@ -154,3 +154,14 @@ def test_no_augmentation_asked_changes_nothing():
 def test_an_axis_that_does_not_exist_is_refused():
     with pytest.raises(ValidationError):
         Augment(flip_axes=(3,))
+
+
+def test_a_dark_way_from_the_skin_into_the_body_does_not_drain_it() -> None:
+    image = np.full((24, 24, 3), 100.0, dtype=np.float32)
+    image[:2] = image[-2:] = image[:, :2] = image[:, -2:] = 0
+    image[8:16, 8:16] = 0  # gas inside
+    image[11:13, 2:8] = 0  # and a dark bone from the skin to it
+    assert not body_mask(image, 50, closing=0)[12, 12, 1]
+    body = body_mask(image, 50, closing=2)
+    assert body[2:-2, 4:-4].all()
+    assert not body[0].any()

@@ -20,8 +20,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from medgan.config import InputError, StrictModel
+from medgan.data import geometry
 from medgan.data.grid import GridMap, triple
 from medgan.data.volume import Volume
+
+_WIDEST_GAP_MM = 16.0  # in the bright rim of a body, such as a spinous process in the fat of an MR
 
 
 def otsu_threshold(image: NDArray[Any]) -> float:
@@ -54,13 +57,17 @@ def otsu_threshold(image: NDArray[Any]) -> float:
     return low + float(edges[first[best]].mean()) ** 2
 
 
-def body_mask(image: NDArray[Any], threshold: float | None, opening: int = 1, axial_axis: int = 2) -> NDArray[np.bool_]:
+def body_mask(
+    image: NDArray[Any], threshold: float | None, opening: int = 1, closing: int = 2, axial_axis: int = 2
+) -> NDArray[np.bool_]:
     """Where the body is: what is brighter than `threshold`, its thin and small pieces dropped and its holes filled.
 
     Args:
         image: (X, Y, Z) in stored units; NaN counts as outside.
         threshold: in stored units; None finds one (`otsu_threshold`).
         opening: voxels, in plane: tables, sheets and tubes thinner than twice this vanish.
+        closing: voxels, in plane: dark ways from the skin into the body, such as a spinous process on MR, are closed
+            where they are narrower than twice this, so that what lies behind them counts as a hole.
         axial_axis: the axis along which the slices lie that are filled one by one.
 
     Keeps every part of at least a tenth of the largest one's volume (two thighs are two parts).
@@ -77,6 +84,10 @@ def body_mask(image: NDArray[Any], threshold: float | None, opening: int = 1, ax
         sizes = np.bincount(parts.ravel())
         sizes[0] = 0
         mask = (sizes >= 0.1 * sizes.max())[parts]
+    if closing:
+        around = [(0, 0), (closing, closing), (closing, closing)]
+        wide = ndimage.binary_closing(np.pad(mask, around, mode="edge"), structure=cross, iterations=closing)
+        mask = mask | wide[:, closing:-closing, closing:-closing]
     for plane in mask:
         if plane.any():
             plane[...] = ndimage.binary_fill_holes(plane)
@@ -155,8 +166,10 @@ def prepare(
         lowest = float(array[finite].min()) if finite.any() else 0.0
         array = np.where(finite, array, np.float32(lowest if background is None else background))
     image = grid.to_working(array, 1)
+    working_mm = geometry.spacing_mm(grid.affine(volume.affine))
     axial_axis = next(i for i, letter in enumerate(orientation) if letter in "SI")
-    body = body_mask(image, threshold, axial_axis=axial_axis)
+    closing = round(_WIDEST_GAP_MM / 2 / min(mm for i, mm in enumerate(working_mm) if i != axial_axis))
+    body = body_mask(image, threshold, closing=closing, axial_axis=axial_axis)
     if not body.any():
         limit = "the automatic threshold" if threshold is None else f"{threshold:g}"
         raise InputError(f"{place}: no body, no voxel above {limit}; set the domain's body_threshold")

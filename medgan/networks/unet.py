@@ -23,11 +23,26 @@ from medgan.networks.blocks import (
 )
 
 
+class Merge(nn.Module):
+    """What comes from below and what was skipped, ``(B, C, *S)`` each, as one map of the same shape.
+
+    Each is normalised first: the path from below, the longer one, would otherwise outgrow the other and blur it away.
+    """
+
+    def __init__(self, spatial_dims: SpatialDims, channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.norm_below, self.norm_skip = NORMS[norm](channels), NORMS[norm](channels)
+        self.mix = conv(spatial_dims, 2 * channels, channels, 1)
+
+    def forward(self, below: Tensor, skip: Tensor) -> Tensor:
+        return cast(Tensor, self.mix(torch.cat([self.norm_below(below), self.norm_skip(skip)], dim=1)))
+
+
 class UNetGenerator(nn.Module):
     """An image of one domain as one of the other: ``(B, C_in, *S)`` in [-1, 1] to ``(B, C_out, *S)`` in (-1, 1).
 
-    Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015, with residual blocks,
-    resize-convolutions, and skips that add. Any size is welcome: it is padded to a multiple of ``2**levels`` inside.
+    Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015, with residual blocks and
+    resize-convolutions. Any size is welcome: it is padded to a multiple of ``2**levels`` inside.
     """
 
     def __init__(
@@ -53,6 +68,7 @@ class UNetGenerator(nn.Module):
         self.encoders = nn.ModuleList(_stack(spatial_dims, width, blocks, norm) for width in widths)
         self.downs = nn.ModuleList(conv(spatial_dims, fine, coarse, stride=2) for fine, coarse in pairwise(widths))
         self.ups = nn.ModuleList(Upsample(spatial_dims, coarse, fine, 1) for fine, coarse in pairwise(widths))
+        self.merges = nn.ModuleList(Merge(spatial_dims, width, norm) for width in widths[:-1])
         self.decoders = nn.ModuleList(_stack(spatial_dims, width, blocks, norm) for width in widths[:-1])
         self.head = nn.Sequential(NORMS[norm](widths[0]), nn.SiLU(), conv(spatial_dims, widths[0], out_channels))
         layout(spatial_dims, initialize(self, self.stem))
@@ -65,8 +81,8 @@ class UNetGenerator(nn.Module):
             skips.append(x)
             x = down(x)
         x = self.encoders[-1](x)
-        for up, decoder, skip in zip(reversed(self.ups), reversed(self.decoders), reversed(skips), strict=True):
-            x = decoder(up(x) + skip)
+        for level in reversed(range(len(skips))):
+            x = self.decoders[level](self.merges[level](self.ups[level](x), skips[level]))
         return torch.tanh(crop_to(cast(Tensor, self.head(x)), tuple(image.shape[2:])).float())
 
 
