@@ -41,8 +41,8 @@ class Merge(nn.Module):
 class UNetGenerator(nn.Module):
     """An image of one domain as one of the other: ``(B, C_in, *S)`` in [-1, 1] to ``(B, C_out, *S)`` in (-1, 1).
 
-    Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015, with residual blocks and
-    resize-convolutions. Any size is welcome: it is padded to a multiple of ``2**levels`` inside.
+    Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015, with residual
+    blocks and resize-convolutions. Any size is welcome: it is padded to a multiple of ``2**levels`` inside.
     """
 
     def __init__(
