@@ -59,8 +59,13 @@ def train(recipe_choice: Component, options: TrainOptions, run: RunDir, *, seed:
         InputError: no prepared cases, or losses that are not finite.
     """
     bf16 = is_bf16(options.precision, choose_device(device))
+    nodes, per_node = _ranks()
     fabric = Fabric(
-        accelerator=device, strategy="auto" if _single() else "ddp", precision="bf16-mixed" if bf16 else "32-true"
+        accelerator=device,
+        devices=per_node,
+        num_nodes=nodes,
+        strategy="ddp" if nodes * per_node > 1 else "auto",
+        precision="bf16-mixed" if bf16 else "32-true",
     )
     fabric.launch()
     torch.manual_seed(seed)
@@ -149,7 +154,7 @@ class _Loop:
         self.step += 1
 
     def _log(self, board: Any) -> dict[str, float]:
-        means = {name: (total / self.counts[name]).item() for name, total in self.sums.items()}
+        means = {name: self._over_ranks(total / self.counts[name]) for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         broken = [name for name, mean in means.items() if not math.isfinite(mean)]
         if broken:
@@ -162,6 +167,11 @@ class _Loop:
             for name, mean in means.items():
                 board.add_scalar(name, mean, self.step)
         return means
+
+    def _over_ranks(self, value: Tensor) -> float:
+        mean = self.fabric.all_reduce(value, reduce_op="mean") if self.fabric.world_size > 1 else value
+        assert isinstance(mean, Tensor)
+        return mean.item()
 
     @torch.no_grad()
     def _validate(self, board: Any) -> None:
@@ -315,8 +325,13 @@ def _by_player(means: Mapping[str, float]) -> str:
     return "  ".join(f"{player} {total:.3g}" for player, total in sums.items())
 
 
-def _single() -> bool:
-    return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) == 1
+def _ranks() -> tuple[int, int]:
+    """Number of nodes, and of ranks on each, as `torchrun` or SLURM started them."""
+    if "WORLD_SIZE" in os.environ:
+        per_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return int(os.environ["WORLD_SIZE"]) // per_node, per_node
+    nodes = int(os.environ.get("SLURM_NNODES", "1"))
+    return nodes, int(os.environ.get("SLURM_NTASKS", "1")) // nodes
 
 
 def _seed(seed: int, step: int, rank: int) -> None:
