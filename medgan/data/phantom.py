@@ -163,7 +163,7 @@ def _anatomy(rng: np.random.Generator, shape: tuple[int, int, int]) -> NDArray[n
     labels[vertebra < 1] = 4
     labels[vertebra < 0.68] = 5
     spinous_process = radius((0.0, spine_y - 1.4 * body_radius + bow), (0.045, 0.12))
-    labels[(spinous_process < 1) & (wall < 0.97)] = 4
+    labels[(spinous_process < 1) & (wall < 0.97) & (skin < 0.86)] = 4  # skin and fat go on behind it
     return labels
 
 
