@@ -28,7 +28,7 @@ from medgan.data.volume import Volume, read_volume
 
 CT_BODY_THRESHOLD_HU = -300.0
 CT_AIR_HU = -1000.0
-_FORMAT = 2  # raised when equal inputs come out differently: stored cases are then made anew
+_FORMAT = 3  # raised when equal inputs come out differently: stored cases are then made anew
 
 
 class PreprocessOptions(StrictModel):
@@ -114,12 +114,17 @@ def _measured(prepared: Prepared, domain: PreparedDomain, volume: Volume) -> Fix
 
 
 def _normalized(prepared: Prepared, domain: PreparedDomain, intensity: Intensity, box: NDArray[np.bool_]) -> Prepared:
-    """Cropped to the bounding box of a mask, in [-1, 1], -1 outside the body if that is masked."""
+    """Cropped to the bounding box of a mask, in [-1, 1], -1 outside the body if that is masked.
+
+    What a label map shows there, on another modality's word, the image does not: it becomes unlabelled.
+    """
     if domain.preprocess.crop_margin_mm is not None:
         prepared = prepared.cropped(box, domain.preprocess.crop_margin_mm)
     image = intensity.normalize(prepared.image)
     if domain.preprocess.mask_background:
         image = np.where(prepared.body, image, np.float32(-1))
+        if prepared.label is not None:
+            prepared = replace(prepared, label=np.where(prepared.body | (prepared.label == 0), prepared.label, -1))
     return replace(prepared, image=image)
 
 
@@ -184,16 +189,16 @@ def _preprocess_subject(
         _placed(volume, _labels(case, classes), domains[case.domain])
         for case, volume in zip(group, volumes, strict=True)
     ]
-    boxes = [one.body for one in placed]
     if (
         len(placed) == 2
         and placed[0].undo == placed[1].undo
         and np.allclose(placed[0].affine, placed[1].affine, atol=1e-2)
     ):
-        boxes = [boxes[0] | boxes[1]] * 2
-    for case, volume, one, box in zip(group, volumes, placed, boxes, strict=True):
+        common = placed[0].body & placed[1].body  # a pair teaches where both images show the body, and nowhere else
+        placed = [replace(one, body=common) for one in placed] if common.any() else placed
+    for case, volume, one in zip(group, volumes, placed, strict=True):
         intensity = _measured(one, domains[case.domain], volume)
-        result = _normalized(one, domains[case.domain], intensity, box)
+        result = _normalized(one, domains[case.domain], intensity, one.body)
         meta = {
             "fingerprint": fingerprint,
             "image": case.image.as_posix(),

@@ -68,7 +68,7 @@ class RunDir:
     @property
     def is_trained(self) -> bool:
         """Whether training has left something that a changed configuration would contradict."""
-        return self.train.is_dir() and any(self.train.iterdir())
+        return self.checkpoint("last").exists()
 
     def begin(self, experiment: BaseModel, *, seed: int, locked: Collection[str]) -> None:
         """Make the folder and write ``experiment.yaml`` and ``environment.json`` into it.

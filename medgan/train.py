@@ -42,7 +42,7 @@ class TrainOptions(StrictModel):
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm of a player; null: off")
     precision: Precision = Field("auto", description="of the networks; auto: bf16 where the processor has it")
     workers: int = Field(0, ge=0, description="processes that cut patches; 0: in the training process")
-    log_every: int = Field(20, gt=0, description="steps between lines of losses.jsonl, means over those steps")
+    log_every: int = Field(20, gt=0, description="steps between lines of losses.jsonl, means since the last")
     validate_every: int = Field(500, gt=0, description="steps between looks at the validation patients")
     validation_patches: int = Field(8, gt=0, description="patches per look, always the same ones")
     preview_every: int = Field(500, gt=0, description="steps between preview pictures")
@@ -60,9 +60,10 @@ def train(recipe_choice: Component, options: TrainOptions, run: RunDir, *, seed:
     """
     bf16 = is_bf16(options.precision, choose_device(device))
     nodes, per_node = _ranks()
+    kind, _, index = str(choose_device(device)).partition(":")
     fabric = Fabric(
-        accelerator=device,
-        devices=per_node,
+        accelerator=kind,
+        devices=[int(index)] if index and per_node == 1 else per_node,
         num_nodes=nodes,
         strategy="ddp" if nodes * per_node > 1 else "auto",
         precision="bf16-mixed" if bf16 else "32-true",
@@ -115,7 +116,7 @@ class _Loop:
             task = bar.add_task("", total=self.options.num_steps, completed=self.step)
             for batch in self._batches():
                 self._train_one(batch)
-                if self._due(self.options.log_every):
+                if self._due(self.options.log_every) or self._due(self.options.checkpoint_every):
                     means = self._log(board)
                     bar.update(task, description=_by_player(means))
                 if self._due(self.options.validate_every):
@@ -157,10 +158,10 @@ class _Loop:
         means = {name: self._over_ranks(total / self.counts[name]) for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         broken = [name for name, mean in means.items() if not math.isfinite(mean)]
-        if broken:
+        if broken or not all(torch.isfinite(parameter).all() for parameter in self.recipe.parameters()):
             raise InputError(
-                f"train: {', '.join(broken)} not finite within {self.options.log_every} steps before step {self.step}; "
-                "lower recipe.lr or set train.clip_norm=1 or train.precision=float32; the last checkpoint stands"
+                f"train: {', '.join(broken) or 'weights'} not finite at step {self.step}; the last checkpoint stands: "
+                "in a new run folder, lower recipe.lr or set train.clip_norm=1 or train.precision=float32"
             )
         if self.fabric.is_global_zero:
             self._write("losses.jsonl", {"step": self.step, **means})

@@ -162,3 +162,25 @@ def test_an_orientation_that_names_no_three_axes_is_refused(orientation):
     with pytest.raises(ValidationError, match="names no three axes"):
         PreprocessOptions(orientation=orientation)
     assert PreprocessOptions(orientation="SPL").orientation == "SPL"
+
+
+def test_what_an_image_does_not_show_is_unlabelled(phantoms, tmp_path):
+    """The labels of a sarcoma's MR come from its CT: on empty MR slices they name tissue that nobody can see."""
+    folder = tmp_path / "study"
+    write_phantoms(folder, subjects_per_domain=1, test_subjects=0, shape=SHAPE, seed=5)
+    mr = nib.load(folder / "images" / "mr-01_mr.nii.gz")
+    blank = np.asanyarray(mr.dataobj).copy()
+    blank[:, :, 6:] = 0
+    nib.save(nib.Nifti1Image(blank, mr.affine), folder / "images" / "mr-01_mr.nii.gz")
+    preprocess(options(), PreprocessOptions(), folder, tmp_path / "store")
+    (case,) = [case for case in open_store(tmp_path / "store") if case.subject == "mr-01"]
+    label, body = np.asarray(case.label), np.asarray(case.body)
+    assert (label[~body] <= 0).all()
+    assert (label[~body] == -1).any()
+    assert (label[body] >= 0).all()
+
+
+def test_a_training_pair_is_masked_where_both_images_show_the_body(store):
+    a, b = (case for case in open_store(store) if case.split == "test")
+    assert np.array_equal(a.body, b.body)
+    assert np.array_equal(np.asarray(a.image)[~a.body], np.asarray(b.image)[~b.body])

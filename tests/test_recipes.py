@@ -8,7 +8,7 @@ import torch
 
 from medgan.config import Component
 from medgan.recipes import RECIPES, Recipe
-from medgan.recipes.parts import ImagePool, averaged, frozen, histogram_distance, ramp
+from medgan.recipes.parts import ImagePool, averaged, frozen, intensity_distance, ramp
 
 SMALL = {
     "generator_net": Component(name="unet", channels=8, levels=1),
@@ -209,7 +209,26 @@ def test_a_ramp_is_nothing_then_linear_then_one() -> None:
     assert ramp(0.5, 0.5, 0.0) == 1.0
 
 
-def test_the_distance_between_shifted_intensities_is_the_shift() -> None:
+def test_the_distance_between_shifted_intensities_is_the_shift_and_background_does_not_count() -> None:
     values = torch.rand(1, 1, 100, 100) - 0.5
-    assert histogram_distance(values, values + 0.25).item() == pytest.approx(0.25, abs=0.02)
-    assert histogram_distance(values, values) == 0
+    assert intensity_distance(values, values, values + 0.25).item() == pytest.approx(0.25, abs=0.02)
+    source, fake, real = values.clone(), values.clone(), values.clone()
+    source[..., :50], fake[..., :50], real[..., :20] = -1.0, -0.99, -1.0
+    assert intensity_distance(fake, source, real).item() < 0.02
+
+
+def test_a_pool_that_was_loaded_elsewhere_returns_images_where_new_ones_are() -> None:
+    pool = ImagePool(1)
+    pool.set_extra_state({"images": [torch.zeros(1, 2, 2)]})
+    returned = {pool(torch.ones(1, 1, 2, 2, device="meta")).device.type for _ in range(8)}
+    assert returned == {"meta"}
+
+
+def test_a_second_look_within_a_step_sees_the_updated_weights() -> None:
+    recipe = make("cyclegan", 2)
+    image = torch.rand(1, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        before = recipe.D_A(image)
+        recipe.update("D", {"D/A": before.square().mean()})
+        after = recipe.D_A(image)
+    assert not torch.equal(before, after)

@@ -21,7 +21,7 @@ from medgan.recipes.parts import (
     discriminator,
     frozen,
     generator,
-    histogram_distance,
+    intensity_distance,
 )
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
 
@@ -111,7 +111,7 @@ class CycleGAN(Recipe):
         real_A, real_B = batch["A"], batch["B"]
         fake_B, fake_A = self.ema_AB(real_A), self.ema_BA(real_B)
         cycle = l1_loss(self.ema_BA(fake_B), real_A) + l1_loss(self.ema_AB(fake_A), real_B)
-        distance = histogram_distance(fake_B, real_B) + histogram_distance(fake_A, real_A)
+        distance = intensity_distance(fake_B, real_A, real_B) + intensity_distance(fake_A, real_B, real_A)
         return {"cycle": cycle, "intensity_distance": distance, "score": -cycle - distance}
 
     @torch.no_grad()

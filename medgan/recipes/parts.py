@@ -100,7 +100,7 @@ class ImagePool(nn.Module):
             return image
         index = int(torch.randint(self.size, ()))
         older, self.images[index] = self.images[index], image.clone()
-        return older
+        return older.to(image.device)  # after a resume the pool lies in main memory
 
     def get_extra_state(self) -> dict[str, Any]:
         """The images, so that a resumed run meets the same pool."""
@@ -111,14 +111,14 @@ class ImagePool(nn.Module):
         self.images = list(state["images"])
 
 
-def histogram_distance(first: Tensor, second: Tensor, bins: int = 128) -> Tensor:
-    """Wasserstein-1 distance between the intensities of two sets of images in [-1, 1], in the same unit; a scalar.
+def intensity_distance(fake: Tensor, source: Tensor, real: Tensor, bins: int = 128) -> Tensor:
+    """Wasserstein-1 distance between the intensities of translations and of real images in [-1, 1]; a scalar.
 
-    Needs no pairs, so unpaired recipes can be judged by it; background at exactly -1 does not count.
+    Needs no pairs, so unpaired recipes can be judged by it. Background does not count: where `real`, or the `source` of
+    `fake`, is -1.
     """
 
-    def cumulative(images: Tensor) -> Tensor:
-        values = images.float()[images > -0.999]
-        return torch.histc(values, bins, -1.0, 1.0).cumsum(0) / max(values.numel(), 1)
+    def cumulative(values: Tensor) -> Tensor:
+        return torch.histc(values.float(), bins, -1.0, 1.0).cumsum(0) / max(values.numel(), 1)
 
-    return (cumulative(first) - cumulative(second)).abs().mean() * 2.0
+    return (cumulative(fake[source > -1]) - cumulative(real[real > -1])).abs().mean() * 2.0

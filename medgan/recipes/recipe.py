@@ -68,6 +68,7 @@ class Recipe(nn.Module, ABC):
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         optimizer.step()
+        torch.clear_autocast_cache()  # else what follows in this step would see the weights of before
 
     def set_progress(self, progress: float) -> None:
         """Set every player's learning rate for this moment of the training."""

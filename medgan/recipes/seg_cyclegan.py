@@ -26,7 +26,7 @@ from medgan.recipes.parts import (
     discriminator,
     frozen,
     generator,
-    histogram_distance,
+    intensity_distance,
     ramp,
     segmentor,
 )
@@ -178,7 +178,8 @@ class SegCycleGAN(Recipe):
         fake_B, fake_A = self.ema_AB(real_A), self.ema_BA(real_B)
         measures = {
             "cycle": l1_loss(self.ema_BA(fake_B), real_A) + l1_loss(self.ema_AB(fake_A), real_B),
-            "intensity_distance": histogram_distance(fake_B, real_B) + histogram_distance(fake_A, real_A),
+            "intensity_distance": intensity_distance(fake_B, real_A, real_B)
+            + intensity_distance(fake_A, real_B, real_A),
         }
         if "label_A" in batch:
             measures["seg_A"] = soft_dice_cross_entropy(self.ema_S_B(fake_B), batch["label_A"])
