@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,11 +19,15 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed.sha256"
 
 
+STARTED = "MEDGAN_STARTED"  # environment variable: when the command was given, seconds
+
+
 def enter() -> None:
     """Return at once inside the environment; outside it, make it if need be, run the calling script in it, and exit.
 
     Exits with the script's own code, or with 1 and one line where no environment can be made.
     """
+    os.environ.setdefault(STARTED, str(time.time()))
     if Path(sys.prefix).resolve() == VENV.resolve():
         return
     if sys.version_info < (3, 11):  # noqa: UP036 (run by whatever python3 is)
