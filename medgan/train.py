@@ -299,7 +299,7 @@ def preview_picture(images: Sequence[Tensor]) -> np.ndarray[Any, np.dtype[np.uin
         cuts = image[:, 0].float().cpu()
         if cuts.ndim == 4:
             cuts = cuts[..., cuts.shape[-1] // 2]
-        upright = cuts.transpose(1, 2).flip(1)  # x to the right, y (anterior) up
+        upright = cuts.transpose(1, 2).flip(1, 2)  # as radiologists look: the patient's right on the left, anterior up
         columns.append(torch.nn.functional.pad(upright, (1, 1, 1, 1), value=-1.0).flatten(0, 1))
     grey = (torch.cat(columns, dim=1).clamp(-1, 1) + 1) * 127.5
     return grey.round().to(torch.uint8).repeat_interleave(3, 0).repeat_interleave(3, 1).numpy()

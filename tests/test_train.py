@@ -16,6 +16,8 @@ import torch
 from medgan.config import Component, InputError
 from medgan.data.phantom import make_phantom
 from medgan.data.store import StoredCase, write_case, write_index
+from medgan.recipes import SegCycleGAN
+from medgan.recipes.recipe import Batch, Losses
 from medgan.rundir import RunDir
 from medgan.train import TrainOptions, preview_picture, train
 
@@ -83,13 +85,23 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_validation_score(tmp_pa
     assert torch.load(run.checkpoint("best"), weights_only=True)["step"] == max(scores, key=lambda step: scores[step])
 
 
-def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path) -> None:
+def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, parts = store(tmp_path / "whole"), store(tmp_path / "parts")
     fit(whole, num_steps=6, checkpoint_every=2)
+    whole_step = SegCycleGAN.training_step
+
+    def interrupted(recipe: SegCycleGAN, batch: Batch, progress: float) -> Losses:
+        if progress == 3 / 6:
+            raise KeyboardInterrupt
+        return whole_step(recipe, batch, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegCycleGAN, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(parts, num_steps=6, checkpoint_every=2)
+    assert torch.load(parts.checkpoint("last"), weights_only=True)["step"] == 2
     fit(parts, num_steps=6, checkpoint_every=2)
-    state = torch.load(parts.checkpoint("last"), weights_only=True)
-    assert state["step"] == 6
-    fit(parts, num_steps=6)  # nothing left to do
+    assert torch.load(parts.checkpoint("last"), weights_only=True)["step"] == 6
     assert weights(parts) == weights(whole)
     assert lines(parts.train / "losses.jsonl") == lines(whole.train / "losses.jsonl")
 
@@ -170,3 +182,12 @@ def test_a_preview_puts_images_side_by_side_and_samples_below_each_other() -> No
     assert picture.shape == (2 * 8 * 3, 2 * 6 * 3)
     assert picture[12, 30] == 255
     assert picture[12, 6] == 0
+
+
+def test_a_preview_is_seen_as_radiologists_look() -> None:
+    image = torch.full((1, 1, 4, 4, 1), -1.0)
+    image[0, 0, 3, 0] = 1.0  # the patient's right, posterior
+    picture = preview_picture([image])
+    row, column = (int(places[0]) for places in (picture == 255).nonzero())
+    assert row > picture.shape[0] / 2
+    assert column < picture.shape[1] / 2
