@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -64,7 +65,7 @@ def evaluate_run(
         options = validate(EvaluateOptions, settings.get("evaluate", {}), "evaluate")
     classes = {int(k): str(v) for k, v in (settings.get("data", {}).get("classes") or {}).items() if int(k) > 0}
     sides = {side: Side.of(facts) for side, facts in read_domains(run.preprocess).items()}
-    _check_names(options, [side.name for side in sides.values()])
+    _check_names(options, [side.name for side in sides.values()], classes)
     directions = [way for way in get_args(Direction) if (run.translate(way) / "cases.json").is_file()]
     if not directions:
         raise InputError(f"{run.path}: holds no translations; run `medgan translate {run.path}` first")
@@ -140,11 +141,11 @@ def evaluate_folders(
     if not found:
         raise InputError(f"{prediction}: holds no volumes; give a folder of {', '.join(IMAGE_SUFFIXES)}")
     side = Side("reference", "other")
-    _check_names(options, [side.name])
     values = {
         int(v) for case in found for path in (case.segmentation, case.reference_label) if path for v in _labels(path)
     }
     classes = {value: str(value) for value in sorted(values) if value > 0}
+    _check_names(options, [side.name], classes)
     scoring = Scoring(side, side, classes, options.model_copy(update={"mask": "none"}))
     results = _score_all(found, scoring, None, workers, "evaluate")
     _refuse([line for result in results for line in result.mistakes])
@@ -173,12 +174,15 @@ def _cell(entry: Mapping[str, Any] | None) -> str:
     return f"{entry['mean']:.3g}{interval} (n={entry['count']})"
 
 
-def _check_names(options: EvaluateOptions, names: Sequence[str]) -> None:
+def _check_names(options: EvaluateOptions, names: Sequence[str], classes: Mapping[int, str]) -> None:
     given = [(f"evaluate.regions.{name}.domain", region.domain) for name, region in options.regions.items()]
     given += [(f"evaluate.data_range.{name}", name) for name in options.data_range]
     for place, name in given:
         if name not in names:
             raise InputError(f"{place}: no domain named '{name}'; known: {', '.join(names)}")
+    for name in options.regions:
+        if name in classes.values():
+            raise InputError(f"evaluate.regions.{name}: is also the name of a class; rename the region")
 
 
 def _case_files(run: RunDir, way: Direction, options: EvaluateOptions) -> list[CaseFiles]:
@@ -214,14 +218,19 @@ def _untranslated(run: RunDir, way: Direction, found: Sequence[CaseFiles]) -> li
 
 
 def _training_pairs(run: RunDir) -> list[Pair]:
-    """The original images of training subjects that stand in both domains."""
+    """The original images of training subjects that stand in both domains; warns of those that are gone."""
     images: dict[str, dict[str, Path]] = {}
     for case in open_store(run.preprocess):
-        if case.split == "train" and "image" in case.meta:
-            images.setdefault(case.subject, {})[case.domain] = Path(case.meta["image"])
-    return [
-        (both["A"], both["B"]) for both in images.values() if len(both) == 2 and all(p.exists() for p in both.values())
-    ]
+        if case.split == "train" and case.original is not None:
+            images.setdefault(case.subject, {})[case.domain] = case.original
+    pairs = [(both["A"], both["B"]) for both in images.values() if len(both) == 2]
+    gone = [path for pair in pairs for path in pair if not path.exists()]
+    if gone:
+        print(
+            f"medgan: {gone[0]}: image of a training pair, gone ({len(gone)} in all); no lookup table is fitted on it",
+            file=sys.stderr,
+        )
+    return [pair for pair in pairs if all(path.exists() for path in pair)]
 
 
 def _score_all(

@@ -22,9 +22,10 @@ from rich.progress import track
 from medgan.config import Component, InputError, StrictModel, bind, validate
 from medgan.data.cases import Case, DataOptions, Domain, load_cases
 from medgan.data.intensity import INTENSITIES, FixedRange, HounsfieldWindow, Intensity, from_dict, to_dict, typical
-from medgan.data.store import StoredCase, read_json, write_case, write_index
+from medgan.data.store import StoredCase, open_store, read_json, write_case, write_index
 from medgan.data.transforms import Prepared, prepare
 from medgan.data.volume import Volume, read_volume
+from medgan.rundir import RunDir
 
 CT_BODY_THRESHOLD_HU = -300.0
 CT_AIR_HU = -1000.0
@@ -138,13 +139,16 @@ def preprocess(data: DataOptions, options: PreprocessOptions, root: Path, out: P
         data: which cases there are.
         options: the working grid.
         root: where relative paths of `data` start.
-        out: folder of the store.
+        out: folder of the store, ``RUN/preprocess``.
         workers: processes.
 
     Raises:
-        InputError: a case that cannot be read, placed or normalised, or label values that are no classes.
+        InputError: a case that cannot be read, placed or normalised, label values that are no classes, or a patient
+            that has moved between splits since the run was trained.
     """
     cases = load_cases(data, root)
+    if RunDir(out.parent).is_trained and (out / "cases.json").is_file():
+        _refuse_moves(open_store(out), cases)
     if not data.classes:
         cases = [replace(case, label=None) for case in cases]
     domains = {side: PreparedDomain.of(domain, options) for side, domain in (("A", data.A), ("B", data.B))}
@@ -155,10 +159,23 @@ def preprocess(data: DataOptions, options: PreprocessOptions, root: Path, out: P
     done = Parallel(n_jobs=workers, return_as="generator_unordered")(jobs)
     for _ in track(done, description="preprocess", total=len(groups)):
         pass
-    stored = [StoredCase(case.subject, case.domain, case.split, _folder(case, out)) for case in cases]
+    stored = [StoredCase(case.subject, case.domain, case.split, _folder(case, out), case.image) for case in cases]
     for side in domains:
         domains[side] = _summary(domains[side], [case for case in stored if case.domain == side])
     write_index(out, stored, {side: domain.model_dump(mode="json") for side, domain in domains.items()})
+
+
+def _refuse_moves(stored: Sequence[StoredCase], cases: Sequence[Case]) -> None:
+    """What a run was trained on stays what it was, and nobody held out then is anything else now."""
+    before = {(case.subject, case.domain): case.split for case in stored}
+    now: dict[tuple[str, str], str] = {(case.subject, case.domain): case.split for case in cases}
+    for subject, domain in dict.fromkeys([*before, *now]):
+        was, is_now = before.get((subject, domain)), now.get((subject, domain))
+        if was != is_now and ("train" in (was, is_now) or (was and is_now)):
+            raise InputError(
+                f"data: {subject} (domain {domain}) was {was or 'absent'} when the run was trained, is "
+                f"{is_now or 'absent'}; give every patient its old split, or name another run folder"
+            )
 
 
 def _summary(domain: PreparedDomain, cases: Sequence[StoredCase]) -> PreparedDomain:
@@ -201,7 +218,6 @@ def _preprocess_subject(
         result = _normalized(one, domains[case.domain], intensity, one.body)
         meta = {
             "fingerprint": fingerprint,
-            "image": case.image.as_posix(),
             "spacing_mm": list(result.spacing_mm),
             "affine": result.affine.tolist(),
             "undo": result.undo.to_dict(),
@@ -227,7 +243,7 @@ def _fingerprint(group: Sequence[Case], domains: dict[str, PreparedDomain], clas
     for case in group:
         parts.append([case.domain, domains[case.domain].model_dump(mode="json", exclude={"name"})])
         for path in (case.image, case.label):
-            parts.append(None if path is None else [str(path), *(_stamp(file) for file in _files(path))])
+            parts.append(None if path is None else [_stamp(file) for file in _files(path)])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

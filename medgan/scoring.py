@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,6 +18,7 @@ from rich.progress import track
 
 from medgan.config import InputError, StrictModel
 from medgan.data.geometry import largest_displacement_mm
+from medgan.data.grid import GridMap, Triple, triple
 from medgan.data.intensity import Intensity, from_dict
 from medgan.data.transforms import otsu_threshold
 from medgan.data.volume import Volume, read_volume, write_volume
@@ -53,11 +54,12 @@ class Region(StrictModel):
         return self
 
     def find(self, reference: Volume) -> Mask:
-        """Where it is in `reference`."""
-        image = smoothed(reference.array, reference.spacing_mm, self.sigma_mm)
+        """Where it is in `reference`, whose slices are the axial ones however it is stored."""
+        axial = _axial(reference)
+        image = smoothed(axial.array, axial.spacing_mm, self.sigma_mm)
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        return (image > low) & (image < high)
+        return _as_stored((image > low) & (image < high), reference)
 
 
 class EvaluateOptions(StrictModel):
@@ -97,7 +99,7 @@ class Side:
         return cls(facts["name"], facts["modality"], facts.get("body_threshold"), ends)
 
     def body(self, image: NDArray[Any]) -> Mask:
-        """Where an image of this domain shows the body."""
+        """Where an image of this domain shows the body; axial slices lie along its last axis."""
         if self.modality == "ct":
             return ct_body(image, -300.0 if self.body_threshold is None else self.body_threshold)
         return mr_body(image, otsu_threshold(image) if self.body_threshold is None else self.body_threshold)
@@ -119,13 +121,14 @@ class Scoring:
         return self.options.data_range.get(self.target.name, self.target.ends)
 
     def mask(self, source: Volume, reference: Volume | None) -> Mask:
-        """Where to compare."""
+        """Where to compare; the two volumes are on one grid."""
         if self.options.mask == "none":
             return np.ones(source.array.shape, dtype=bool)
-        mask = self.source.body(source.array)
+        axial = _axial(source)
+        mask = self.source.body(axial.array)
         if self.options.mask == "common" and reference is not None:
-            mask &= self.target.body(reference.array)
-        return erode_in_plane(mask, source.spacing_mm, self.options.erosion_mm)
+            mask &= self.target.body(_axial(reference).array)
+        return _as_stored(erode_in_plane(mask, axial.spacing_mm, self.options.erosion_mm), source)
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,21 @@ class CaseResult:
     labels_of: str = ""
     voxels: int = 0
     mistakes: list[str] = field(default_factory=list)
+
+
+def _axial(volume: Volume) -> Volume:
+    """The volume with its axes permuted so that axial slices, which masks work on, lie along the last one."""
+    order = _axial_order(volume)
+    return replace(volume, array=volume.array.transpose(order), affine=volume.affine[:, [*order, 3]])
+
+
+def _as_stored(mask: Mask, volume: Volume) -> Mask:
+    """A mask of `_axial`'s grid on the grid of `volume`."""
+    return mask.transpose(np.argsort(_axial_order(volume)))
+
+
+def _axial_order(volume: Volume) -> Triple:
+    return GridMap.plan(triple(volume.array.shape), volume.affine).axes
 
 
 def fit_tables(scoring: Scoring, pairs: Sequence[Pair]) -> dict[str, LookupTable]:
@@ -231,7 +249,7 @@ def _image_scores(scoring: Scoring, volumes: Mapping[str, Volume], mask: Mask) -
         for name, region in scoring.options.regions.items()
         if region.domain == scoring.target.name
     }
-    labels = volumes.get("label", volumes.get("reference_label"))
+    labels = volumes.get("reference_label", volumes.get("label"))
     if labels is not None:
         regions |= {name: labels.array == value for value, name in scoring.classes.items()}
     inside = reference.array[mask]

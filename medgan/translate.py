@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from medgan.config import InputError
 from medgan.data.cases import Case
-from medgan.data.store import read_json, write_json
+from medgan.data.store import open_store, read_json, relative_path, write_json
 from medgan.data.volume import IMAGE_SUFFIXES, read_volume, write_volume
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
@@ -90,8 +89,8 @@ def translate_run(
     ``cases.json`` where nothing changes.
 
     Raises:
-        InputError: no case held out in the source domain, no translator; at the end, the cases that could not be
-            translated, one line each.
+        InputError: no case held out in the source domain, a patient that was in another split when the run was
+            trained, no translator; at the end, the cases that could not be translated, one line each.
     """
     side, other = direction
     of_side = [case for case in cases if case.domain == side]
@@ -99,6 +98,7 @@ def translate_run(
     held_out = held_out or [case for case in of_side if case.split == "validation"]
     if not held_out:
         raise InputError(f"translate: no test or validation case in domain {side}; raise data.test_fraction")
+    _refuse_moved(run, held_out)
     references = {case.subject: case for case in cases if case.domain == other}
     translator = load_translator(run, direction, options=options, device=device)
     folder = run.translate(direction)
@@ -125,6 +125,19 @@ def translate_run(
     return index
 
 
+def _refuse_moved(run: RunDir, cases: Sequence[Case]) -> None:
+    """No patient is translated as held out who was in another split when the run's data were prepared."""
+    stored = open_store(run.preprocess) if (run.preprocess / "cases.json").is_file() else []
+    before = {case.subject: case.split for case in stored}
+    for case in cases:
+        was = before.get(case.subject, case.split)
+        if was != case.split:
+            raise InputError(
+                f"data: {case.subject} was {was} when the run's data were prepared, is {case.split}; "
+                "give every patient its old split, or train in another run folder"
+            )
+
+
 def _translate_file(translator: VolumeTranslator, source: Path, target: Path, labels: Path | None) -> None:
     """Translate one file. The image is written last: where it stands, all stands."""
     volume = read_volume(source)
@@ -143,10 +156,7 @@ def _report(mistakes: Sequence[str], count: int) -> None:
 
 def _row(case: Case, reference: Case | None, target: Path, labels: Path | None) -> dict[str, Any]:
     def told(path: Path | None) -> str | None:
-        if path is None:
-            return None
-        # ".." leads out of a linked folder's real place: links must be followed on both sides, but not the file's own
-        return Path(os.path.relpath(path.parent.resolve() / path.name, target.parent.resolve())).as_posix()
+        return None if path is None else relative_path(path, target.parent)
 
     return {
         "subject": case.subject,

@@ -57,10 +57,8 @@ def make_run(root: Path, *, paired: bool = True, error_hu: float = 20.0, train_p
         _, ct, mr = anatomy(7)
         for domain, array in (("A", ct), ("B", mr)):
             image = save(data / "three" / f"{domain}.nii.gz", array)
-            folder = run / "preprocess" / domain / "three"
-            folder.mkdir(parents=True)
-            (folder / "case.json").write_text(json.dumps({"image": str(image)}))
-            stored.append({"subject": "three", "domain": domain, "split": "train", "folder": f"{domain}/three"})
+            row = {"subject": "three", "domain": domain, "split": "train", "folder": f"{domain}/three"}
+            stored.append(row | {"original": os.path.relpath(image, run / "preprocess")})
     (run / "translate" / "BA" / "cases.json").write_text(json.dumps(rows))
     store = run / "preprocess"
     store.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from fake_run import AFFINE, SHAPE, anatomy, make_run, save
 from medgan.config import InputError
 from medgan.evaluate import EvaluateOptions, evaluate_folders, evaluate_run, summary_table
 
-CT_BONE = {"bone": {"domain": "CT", "low": 180.0}}
+CT_BONE = {"dense": {"domain": "CT", "low": 180.0}}
 
 
 def options(**values: object) -> EvaluateOptions:
@@ -27,7 +27,7 @@ def test_a_translation_that_is_too_dense_by_20_hu_is_20_hu_off(tmp_path: Path) -
     assert part["title"] == "MR to CT"
     assert part["data_range"] == [-1000, 1500]
     assert scores["mae"] == {"mean": 20, "sd": 0, "low": 20, "high": 20, "count": 2, "without": 0}
-    assert scores["bias"]["mean"] == scores["mae/muscle"]["mean"] == scores["mae/bone"]["mean"] == 20
+    assert scores["bias"]["mean"] == scores["mae/muscle"]["mean"] == scores["mae/dense"]["mean"] == 20
     assert scores["psnr"]["mean"] == pytest.approx(20 * np.log10(2500 / 20))
     assert scores["dice"]["mean"] == scores["dice/bone"]["mean"] == 1
     assert scores["missed"]["mean"] == scores["hd95_mm"]["mean"] == 0
@@ -91,6 +91,19 @@ def test_lookup_tables_stand_beside_where_there_are_training_pairs(tmp_path: Pat
     assert "dice" not in methods["lookup table (mean)"]
     off = evaluate_run(tmp_path / "run", options(lookup=False))["directions"]["BA"]["methods"]
     assert set(off) == {"translation"}
+
+
+def test_training_pairs_are_found_from_any_folder_and_missed_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path, train_pairs=True)
+    monkeypatch.chdir(tmp_path)
+    assert "lookup table (mean)" in evaluate_run(Path("run"))["directions"]["BA"]["methods"]
+    assert "training pair" not in capsys.readouterr().err
+    (tmp_path / "data" / "three" / "A.nii.gz").unlink()
+    assert set(evaluate_run(Path("run"))["directions"]["BA"]["methods"]) == {"translation"}
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "training pair" in line]
+    assert line.endswith("A.nii.gz: image of a training pair, gone (1 in all); no lookup table is fitted on it")
 
 
 def test_pairs_from_elsewhere_serve_for_the_lookup_table(tmp_path: Path) -> None:
@@ -183,6 +196,43 @@ def test_a_region_of_an_unknown_domain_names_the_known_ones(tmp_path: Path) -> N
         evaluate_run(make_run(tmp_path), options(regions=region))
     with pytest.raises(ValueError, match="neither low nor high"):
         options(regions={"bone": {"domain": "CT"}})
+
+
+def test_a_region_with_the_name_of_a_class_is_refused(tmp_path: Path) -> None:
+    region = {"muscle": {"domain": "CT", "low": 0.0}}
+    with pytest.raises(InputError, match=r"evaluate\.regions\.muscle: is also the name of a class; rename"):
+        evaluate_run(make_run(tmp_path), options(regions=region))
+
+
+def test_the_reference_s_labels_go_before_the_source_s_for_errors_and_overlap(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    index, rows = run / "translate" / "BA" / "cases.json", []
+    for row in json.loads((run / "translate" / "BA" / "cases.json").read_text()):
+        labels = np.asarray(nib.load(index.parent / row["label"]).dataobj)
+        truth = save(index.parent / f"{row['subject']}_truth.nii.gz", np.where(labels == 2, 1, labels).astype(np.uint8))
+        rows.append(row | {"reference_label": truth.name})
+    index.write_text(json.dumps(rows))
+    scores = evaluate_run(run)["directions"]["BA"]["methods"]["translation"]
+    assert scores.get("mae/bone", {"count": 0})["count"] == 0
+    assert scores["spurious"]["mean"] == 1
+    assert scores["mae/muscle"]["mean"] == 20
+
+
+def test_slices_are_axial_however_a_volume_is_stored(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    settings = options(mask="common", erosion_mm=4.0, regions={"dense": {"domain": "CT", "low": 180.0}})
+    axial = evaluate_run(run, settings)["directions"]["BA"]["methods"]
+    for path in tmp_path.rglob("*.nii.gz"):
+        if "_mask" not in path.name:
+            image = nib.load(path)
+            save(path, np.asarray(image.dataobj).transpose(1, 2, 0), image.affine[:, [1, 2, 0, 3]])
+    sagittal = evaluate_run(run, settings)["directions"]["BA"]
+    assert sagittal["methods"]["translation"]["mae/dense"] == axial["translation"]["mae/dense"]
+    assert sagittal["methods"]["translation"]["mae"] == axial["translation"]["mae"]
+    mask = nib.load(run / "evaluate" / "BA" / "one_mask.nii.gz")
+    assert mask.shape == (SHAPE[1], SHAPE[2], SHAPE[0])
+    slices = np.asarray(mask.dataobj).any(axis=(0, 2)).nonzero()[0]
+    assert slices.tolist() == list(range(2, 10))  # opening and closing took the ends, no rim was taken along the axis
 
 
 def test_processes_give_the_same_numbers(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """From the case table to the store."""
 
 import csv
+import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +16,7 @@ from medgan.data.phantom import TISSUES, make_phantom, write_phantoms
 from medgan.data.store import open_store, read_domains
 from medgan.data.volume import read_volume
 from medgan.preprocess import PreparedDomain, PreprocessOptions, prepare_input, preprocess
+from medgan.rundir import RunDir
 
 SHAPE = (24, 24, 12)
 
@@ -121,6 +124,45 @@ def test_a_split_that_moves_is_noticed_though_the_case_is_left_alone(tmp_path):
     table.write_text(table.read_text().replace("labels/ct-02.nii.gz,train", "labels/ct-02.nii.gz,test"))
     preprocess(options(), PreprocessOptions(), tmp_path, tmp_path / "store")
     assert next(c for c in open_store(tmp_path / "store") if c.subject == "ct-02").split == "test"
+
+
+def test_a_trained_run_keeps_its_training_cases_and_its_splits(tmp_path):
+    table = write_phantoms(tmp_path, subjects_per_domain=2, test_subjects=1, shape=SHAPE)
+    out = tmp_path / "run" / "preprocess"
+    preprocess(options(), PreprocessOptions(), tmp_path, out)
+    checkpoint = RunDir(tmp_path / "run").checkpoint("last")
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    rows, stored = table.read_text(), (out / "cases.json").read_text()
+    for path in tmp_path.glob("*/ct-02*"):
+        shutil.copy(path, path.with_name(path.name.replace("ct-02", "ct-09")))
+    (line,) = (row for row in rows.splitlines() if row.startswith("ct-02"))
+    for changed, told in (
+        (rows.replace(line, line.replace(",train", ",test")), r"ct-02 \(domain A\) was train .*, is test; give"),
+        (rows.replace(line + "\n", ""), r"ct-02 \(domain A\) was train .*, is absent"),
+        (rows + line.replace("ct-02", "ct-09") + "\n", r"ct-09 \(domain A\) was absent .*, is train"),
+    ):
+        assert changed != rows
+        table.write_text(changed)
+        with pytest.raises(InputError, match=told):
+            preprocess(options(), PreprocessOptions(), tmp_path, out)
+        assert (out / "cases.json").read_text() == stored
+    table.write_text(rows)
+    preprocess(options(), PreprocessOptions(), tmp_path, out)
+
+
+def test_the_store_tells_its_original_images_from_where_it_lies(tmp_path, monkeypatch):
+    write_phantoms(tmp_path / "data", subjects_per_domain=1, test_subjects=0, shape=SHAPE)
+    monkeypatch.chdir(tmp_path / "data")
+    preprocess(options(), PreprocessOptions(), Path(), Path("../run/preprocess"))
+    monkeypatch.chdir("/")
+    assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "run").rglob("*.json"))
+    for case in open_store(tmp_path / "run" / "preprocess"):
+        name = f"{case.subject}_{'ct' if case.domain == 'A' else 'mr'}.nii.gz"
+        assert case.original.resolve() == tmp_path / "data" / "images" / name
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.npy")}
+    preprocess(options(), PreprocessOptions(), tmp_path / "data", tmp_path / "run" / "preprocess")
+    assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 def test_several_processes_give_the_same_store(phantoms, store, tmp_path):

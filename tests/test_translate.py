@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medgan.config import Component, InputError
 from medgan.data.cases import Case, Domain
 from medgan.data.phantom import make_phantom
+from medgan.data.store import StoredCase, write_index
 from medgan.data.volume import Volume, read_volume
 from medgan.networks.windows import evaluate, largest_window, sees_window
 from medgan.preprocess import PreparedDomain, PreprocessOptions
@@ -532,6 +533,20 @@ def test_without_test_cases_the_validation_cases_serve(run: RunDir, ct_file: Pat
         translate_run(study, [case], direction="BA", device="cpu")
 
 
+def test_a_patient_who_was_trained_on_is_not_translated_as_held_out(run: RunDir, ct_file: Path, tmp_path: Path) -> None:
+    study = RunDir(tmp_path)
+    study.checkpoint("last").parent.mkdir(parents=True)
+    study.checkpoint("last").write_bytes(run.checkpoint("best").read_bytes())
+    study.preprocess.mkdir()
+    write_index(study.preprocess, [StoredCase("p", "B", "train", study.preprocess / "B" / "p")], {})
+    cases = [Case("new", "A", ct_file, None, "test"), Case("p", "A", ct_file, None, "test")]
+    with pytest.raises(InputError, match=r"^data: p was train when the run's data were prepared, is test; give"):
+        translate_run(study, cases, device="cpu")
+    assert not study.translate("AB").exists()
+    (row,) = json.loads(translate_run(study, cases[:1], device="cpu").read_text())
+    assert row["subject"] == "new"
+
+
 def test_a_domain_knows_what_translating_needs() -> None:
     domain = Domain.model_validate({"name": "ct", "modality": "ct", "images": "*.nii.gz"})
     unseen = PreparedDomain.of(domain, PreprocessOptions())
@@ -546,7 +561,7 @@ DATA = Path(os.environ.get("MEDGAN_DATA", Path(__file__).parents[2] / "shared" /
 REFUSED = {"4d_int16_scaled.nii", "not_nifti.nii", "rgb24.nii.gz"}
 
 
-@pytest.mark.skipif(not (DATA / "odd").is_dir(), reason="no real cases at $MEDGAN_DATA or ../shared/data")
+@pytest.mark.skipif(not (DATA / "odd").is_dir(), reason="no real cases at $MEDGAN_DATA")
 @pytest.mark.parametrize("direction", ["AB", "BA"])
 def test_odd_volumes_keep_their_grids_or_are_refused(run: RunDir, direction: Any, tmp_path: Path) -> None:
     files = sorted(path for path in (DATA / "odd").iterdir() if path.suffix != ".json")
@@ -559,7 +574,7 @@ def test_odd_volumes_keep_their_grids_or_are_refused(run: RunDir, direction: Any
             check_grid(file, tmp_path)
 
 
-@pytest.mark.skipif(not (DATA / "ts-abdomen").is_dir(), reason="no real cases at $MEDGAN_DATA or ../shared/data")
+@pytest.mark.skipif(not (DATA / "ts-abdomen").is_dir(), reason="no real cases at $MEDGAN_DATA")
 @pytest.mark.parametrize(("name", "direction"), [("ct_crop", "AB"), ("mr", "BA")])
 def test_abdomens_keep_their_grids(run: RunDir, name: str, direction: Any, tmp_path: Path) -> None:
     file = DATA / "ts-abdomen" / f"{name}.nii.gz"

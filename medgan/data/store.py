@@ -2,7 +2,7 @@
 
 ```
 preprocess/domains.json           what is known of each domain
-           cases.json             the cases of the study: subject, domain, split, folder
+           cases.json             the cases of the study: subject, domain, split, folder, original image
            A/<case>/image.npy     (X, Y, Z) float16 in [-1, 1]
                     label.npy     (X, Y, Z) int16, where there is one
                     body.npy      (X, Y, Z) bool
@@ -41,12 +41,14 @@ class StoredCase:
         domain: "A" or "B".
         split: "train", "validation" or "test".
         folder: where its files lie.
+        original: the image that it was made from; None where the store does not tell.
     """
 
     subject: str
     domain: str
     split: str
     folder: Path
+    original: Path | None = None
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -143,7 +145,10 @@ def _focus(label: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def write_index(folder: Path, cases: Iterable[StoredCase], domains: Mapping[str, Any]) -> None:
-    """Declare the store complete: these cases, whose folders lie below `folder`, and what is known of their domains."""
+    """Declare the store complete: these cases, whose folders lie below `folder`, and what is known of their domains.
+
+    Paths in ``cases.json`` start at `folder`.
+    """
     write_json(folder / "domains.json", domains)
     rows = [
         {
@@ -151,6 +156,7 @@ def write_index(folder: Path, cases: Iterable[StoredCase], domains: Mapping[str,
             "domain": case.domain,
             "split": case.split,
             "folder": case.folder.relative_to(folder).as_posix(),
+            "original": None if case.original is None else relative_path(case.original, folder),
         }
         for case in cases
     ]
@@ -166,7 +172,16 @@ def open_store(folder: Path) -> list[StoredCase]:
     if not (folder / "cases.json").is_file():
         raise InputError(f"{folder}: holds no preprocessed cases; run `medgan preprocess` first")
     rows = read_json(folder / "cases.json")
-    return [StoredCase(row["subject"], row["domain"], row["split"], folder / row["folder"]) for row in rows]
+    return [
+        StoredCase(
+            row["subject"],
+            row["domain"],
+            row["split"],
+            folder / row["folder"],
+            folder / row["original"] if row.get("original") else None,
+        )
+        for row in rows
+    ]
 
 
 def read_domains(folder: Path) -> dict[str, Any]:
@@ -178,6 +193,12 @@ def read_domains(folder: Path) -> dict[str, Any]:
     if not (folder / "domains.json").is_file():
         raise InputError(f"{folder}: holds no preprocessed cases; run `medgan preprocess` first")
     return dict(read_json(folder / "domains.json"))
+
+
+def relative_path(path: Path, start: Path) -> str:
+    """`path` as written in a file of the folder `start`, with forward slashes."""
+    # ".." leads out of a linked folder's real place: links must be followed on both sides, but not the file's own
+    return Path(os.path.relpath(path.parent.resolve() / path.name, start.resolve())).as_posix()
 
 
 def read_json(path: Path) -> Any:
