@@ -1,6 +1,6 @@
 """Synthetic CT of soft-tissue sarcomas: seg_cyclegan, cyclegan and pix2pix trained and compared, one page at the end.
 
-    python pipelines/sts_study.py ../shared/data/sts-half runs/sts
+    python pipelines/sts_study.py DATA/sts-half runs/sts
 
 Writes the case tables into RUNS, a run for each recipe below it, and docs/results/sts.md with its JSON and pictures.
 Each step is skipped if its result stands, so the same command goes on after an interruption.
@@ -34,6 +34,7 @@ from sts_scores import (  # noqa: E402
     truth_method,
 )
 
+from medgan.checkpoint import find_checkpoint  # noqa: E402
 from medgan.cli import guarded  # noqa: E402
 from medgan.config import read_yaml  # noqa: E402
 from medgan.data.cases import load_cases  # noqa: E402
@@ -144,9 +145,13 @@ def is_trained(run: RunDir) -> bool:
 
 
 def is_finished(run: RunDir, data: Path) -> bool:
-    """Whether a run is trained and has translated the MR of every test patient."""
+    """Whether a run is trained and has since translated the MR of every test patient."""
     tested = [row["subject"] for row in read_subjects(data) if row["role"] == "test"]
-    return is_trained(run) and all((run.translate("BA") / f"{subject}.nii.gz").exists() for subject in tested)
+    files = [run.translate("BA") / f"{subject}.nii.gz" for subject in tested]
+    if not is_trained(run) or not all(file.exists() for file in files):
+        return False
+    weights = find_checkpoint(run, read_yaml(run.experiment_yaml)["translate"]["checkpoint"])
+    return all(file.stat().st_mtime >= weights.stat().st_mtime for file in files)
 
 
 def fitting_pairs(data: Path) -> list[tuple[Path, Path]]:

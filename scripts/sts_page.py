@@ -111,13 +111,17 @@ def comparisons(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 def write_page(folder: Path, study: Mapping[str, Any], summaries: Mapping[str, Any]) -> Path:
     """``sts.md`` in `folder`, around the hand-written ``sts_notes.md`` there, and ``sts.json``; returns the page.
 
+    The JSON holds `study` and, as ``ct_to_mr``, the numbers of the other way from `summaries`.
+
     Args:
         folder: where they go; pictures are expected in ``sts/`` below it.
         study: with keys data, methods, comparisons, trainings, missing, command, pictures.
         summaries: by method the contents of its run's ``evaluate/summary.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sts.json").write_text(json.dumps(study, indent=1) + "\n", encoding="utf-8")
+    other_way = {name: s["directions"]["AB"]["methods"] for name, s in summaries.items() if "AB" in s["directions"]}
+    numbers = json.dumps({**study, "ct_to_mr": other_way}, indent=1)
+    (folder / "sts.json").write_text(numbers + "\n", encoding="utf-8")
     notes = folder / "sts_notes.md"
     parts = [
         _head(study),
@@ -146,6 +150,10 @@ def _head(study: Mapping[str, Any]) -> str:
         f"({', '.join(roles['test'])}). `pix2pix` trains on the pairs of the MR patients: it is the upper bound, not a "
         "rival. The lookup tables (60 bins of T1 to 1500, mean or median CT per bin) are fitted on those pairs too, "
         "validation patients included.",
+        "To keep in mind: this is one seed and four patients; `seg_cyclegan` gives its generators a share of "
+        "1 - `seg_warmup` of the steps, its rivals all of them; settings were chosen on synthetic bodies and on "
+        "training and validation patients, never on the test patients; and which step is taken goes by the score of the "
+        "validation patients, without pairs but for `pix2pix`.",
     ]
     if study["missing"]:
         lines.append(f"**Not finished yet, so not in the tables: {', '.join(study['missing'])}.**")

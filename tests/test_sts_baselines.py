@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import sts_baselines  # noqa: E402
 import sts_cases  # noqa: E402
 
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the public sarcoma volumes are not at {DATA}")
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no public sarcoma volumes at $MEDGAN_DATA")
 
 
 @needs_data

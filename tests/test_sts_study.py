@@ -21,8 +21,9 @@ import sts_scores  # noqa: E402
 import sts_study  # noqa: E402
 
 from medgan.data.volume import read_volume  # noqa: E402
+from medgan.rundir import RunDir  # noqa: E402
 
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the public sarcoma volumes are not at {DATA}")
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no public sarcoma volumes at $MEDGAN_DATA")
 FAT, MUSCLE, BONE = -100.0, 50.0, 600.0
 
 
@@ -130,6 +131,36 @@ def test_the_three_configurations_share_all_but_the_recipe_and_the_table(tmp_pat
     plain["cyclegan"]["train"]["num_steps"] += 1
     (line,) = sts_page.unequal(plain)
     assert line.startswith("cyclegan: train.num_steps was ")
+
+
+def test_a_run_is_finished_when_its_translations_are_newer_than_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(tmp_path)
+    monkeypatch.setattr(sts_study, "read_subjects", lambda data: [{"subject": "P", "role": "test"}])
+    run.checkpoint("last").parent.mkdir(parents=True)
+    run.translate("BA").mkdir(parents=True)
+    run.experiment_yaml.write_text("train: {num_steps: 2}\ntranslate: {checkpoint: best}\n")
+    (run.train / "losses.jsonl").write_text('{"step": 2}\n')
+    files = [run.checkpoint("last"), run.checkpoint("best"), run.translate("BA") / "P.nii.gz"]
+    for time, file in enumerate(files):
+        assert not sts_study.is_finished(run, tmp_path)
+        file.touch()
+        os.utime(file, (time, time))
+    assert sts_study.is_finished(run, tmp_path)
+    os.utime(run.checkpoint("best"), (9, 9))
+    assert not sts_study.is_finished(run, tmp_path)
+
+
+def test_all_numbers_of_the_page_are_in_the_json(tmp_path: Path) -> None:
+    scores = sts_scores.score_methods({"real CT": sts_scores.truth_method}, [_patient()])
+    data = {"name": "x", "patients": 1, "validation": [], "roles": {"train_ct": [], "train_mr": [], "test": ["P"]}}
+    study = {"data": data, "methods": scores, "comparisons": [], "trainings": {}, "missing": [], "command": ""}
+    mae = {"mean": 12.5, "low": 11.5, "high": 13.5, "count": 1}
+    summary = {"directions": {"AB": {"title": "CT to MR", "methods": {"translation": {"mae": mae}}}}}
+    page = sts_page.write_page(tmp_path, study | {"pictures": []}, {"cyclegan": summary}).read_text()
+    assert "| cyclegan | 12.5 [11.5, 13.5] (n=1) |" in page
+    assert json.loads((tmp_path / "sts.json").read_text())["ct_to_mr"]["cyclegan"]["translation"]["mae"] == mae
 
 
 def test_a_picture_of_a_patient_fits_a_page(tmp_path: Path) -> None:
