@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from medgan.config import Component, InputError, bind
 from medgan.networks import DISCRIMINATORS, GENERATORS, SEGMENTORS, PatchGAN, UNetGenerator
 from medgan.networks.blocks import ChannelNorm, InstanceNorm, Upsample, crop_to, pad_to_multiple
 
@@ -23,6 +24,13 @@ def test_a_generator_keeps_any_size_and_stays_within_range(name: str, spatial_di
 def test_a_segmentor_gives_a_logit_per_class_and_voxel(name: str, spatial_dims: int) -> None:
     logits = SEGMENTORS[name](spatial_dims, 1, 5, channels=8)(torch.rand(1, 1, *SIZES[spatial_dims]))
     assert logits.shape == (1, 5, *SIZES[spatial_dims])
+
+
+@pytest.mark.parametrize("name", SEGMENTORS)
+def test_a_segmentor_s_channels_fit_its_groups(name: str) -> None:
+    choice = Component.model_validate({"name": name, "channels": 12})
+    with pytest.raises(InputError, match=r"channels.*multiple of 8"):
+        bind(choice, SEGMENTORS, "segmentor")
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])

@@ -10,7 +10,18 @@ from torch import Tensor, nn
 from medgan.networks.blocks import SpatialDims, crop_to, pad_to_multiple
 
 
-class SegResNetSegmentor(nn.Module):
+class _Padded(nn.Module):
+    """A body that halves the image several times, on images of any size: filled up to a `multiple`, then cut back."""
+
+    body: nn.Module
+    multiple: int
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.body(pad_to_multiple(image, self.multiple).contiguous())
+        return crop_to(cast(Tensor, logits), tuple(image.shape[2:])).float()
+
+
+class SegResNetSegmentor(_Padded):
     """Class logits per voxel: ``(B, C, *S)`` to ``(B, classes, *S)``.
 
     MONAI's `SegResNet` (Myronenko, "3D MRI brain tumor segmentation using autoencoder regularization", 2018, without
@@ -42,12 +53,8 @@ class SegResNetSegmentor(nn.Module):
             blocks_up=(1,) * levels,
         )
 
-    def forward(self, image: Tensor) -> Tensor:
-        logits = self.body(pad_to_multiple(image, self.multiple).contiguous())
-        return crop_to(cast(Tensor, logits), tuple(image.shape[2:])).float()
 
-
-class UNetSegmentor(nn.Module):
+class UNetSegmentor(_Padded):
     """Class logits per voxel: ``(B, C, *S)`` to ``(B, classes, *S)``.
 
     MONAI's `BasicUNet` (Falk et al., "U-Net: deep learning for cell counting, detection, and morphometry", 2019) with
@@ -61,7 +68,7 @@ class UNetSegmentor(nn.Module):
         out_channels: int,
         *,
         channels: Annotated[
-            int, Field(gt=0, description="at full resolution; up to 8 times as many at the coarsest")
+            int, Field(gt=0, multiple_of=8, description="at full resolution; up to 8 times as many at the coarsest")
         ] = 16,
     ) -> None:
         super().__init__()
@@ -72,7 +79,3 @@ class UNetSegmentor(nn.Module):
         self.body = BasicUNet(
             spatial_dims, in_channels, out_channels, widths, norm=("group", {"num_groups": 8}), upsample="nontrainable"
         )
-
-    def forward(self, image: Tensor) -> Tensor:
-        logits = self.body(pad_to_multiple(image, self.multiple).contiguous())
-        return crop_to(cast(Tensor, logits), tuple(image.shape[2:])).float()
