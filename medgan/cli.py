@@ -286,7 +286,8 @@ def _mistake(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
         return (
-            "out of memory; lower train.patch_size, train.batch_size or translate.max_voxels, or the networks' channels"
+            "out of memory; lower translate.max_voxels, or, in a new run folder, train.patch_size, train.batch_size or "
+            "the networks' channels"
         )
     if isinstance(error, OSError) and error.errno in (
         errno.EACCES,
