@@ -105,8 +105,9 @@ def test_the_same_study_named_from_elsewhere_is_the_same_run(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     file = _file(Path("configs"), _values())
     load_experiment(file).begin(RunDir(Path("runs/x")))
-    (tmp_path / "runs" / "x" / "train").mkdir()
-    (tmp_path / "runs" / "x" / "train" / "losses.jsonl").touch()
+    checkpoint = tmp_path / "runs" / "x" / "train" / "checkpoints" / "last.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
     monkeypatch.chdir(tmp_path / "configs")
     load_experiment(Path("study.yaml")).begin(RunDir(Path("../runs/x")))
     load_experiment(tmp_path / file).begin(RunDir(tmp_path / "runs" / "x"))

@@ -27,8 +27,8 @@ def _begin(run: RunDir, study: Study) -> None:
 
 
 def _train(run: RunDir) -> None:
-    run.train.mkdir()
-    (run.train / "losses.jsonl").touch()
+    run.checkpoint("last").parent.mkdir(parents=True)
+    run.checkpoint("last").touch()
 
 
 def test_every_verb_has_a_folder_of_its_name() -> None:
@@ -52,6 +52,17 @@ def test_before_training_everything_may_change(tmp_path: Path) -> None:
     _begin(run, Study())
     _begin(run, Study(train=Train(steps=20)))
     assert "steps: 20" in run.experiment_yaml.read_text()
+
+
+def test_a_run_that_died_before_its_first_checkpoint_may_be_configured_anew(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    _begin(run, Study())
+    run.train.mkdir()
+    (run.train / "losses.jsonl").touch()
+    assert not run.is_trained
+    _begin(run, Study(train=Train(steps=20)))
+    _train(run)
+    assert run.is_trained
 
 
 def test_a_trained_run_refuses_another_configuration_and_shows_the_difference(tmp_path: Path) -> None:
