@@ -152,7 +152,7 @@ def _head(study: Mapping[str, Any]) -> str:
         "validation patients included.",
         "To keep in mind: this is one seed and four patients; `seg_cyclegan` gives its generators a share of "
         "1 - `seg_warmup` of the steps, its rivals all of them; settings were chosen on synthetic bodies and on "
-        "training and validation patients, never on the test patients; and which step is taken goes by the score of the "
+        "training and validation patients, never on the test patients; which step is taken goes by the score of the "
         "validation patients, without pairs but for `pix2pix`.",
     ]
     if study["missing"]:
