@@ -29,7 +29,8 @@ from medgan.rundir import RunDir
 
 CT_BODY_THRESHOLD_HU = -300.0
 CT_AIR_HU = -1000.0
-_FORMAT = 3  # raised when equal inputs come out differently: stored cases are then made anew
+_DARKEST_BODY = np.float32(-0.998)  # -1 itself is background and nothing else; 1.3 HU in a window of 2500 HU
+_FORMAT = 4  # raised when equal inputs come out differently: stored cases are then made anew
 
 
 class PreprocessOptions(StrictModel):
@@ -122,6 +123,7 @@ def _normalized(prepared: Prepared, domain: PreparedDomain, intensity: Intensity
     if domain.preprocess.crop_margin_mm is not None:
         prepared = prepared.cropped(box, domain.preprocess.crop_margin_mm)
     image = intensity.normalize(prepared.image)
+    image = np.where(prepared.body, np.maximum(image, _DARKEST_BODY), image)
     if domain.preprocess.mask_background:
         image = np.where(prepared.body, image, np.float32(-1))
         if prepared.label is not None:

@@ -136,7 +136,7 @@ def test_the_generators_learn_from_labels_through_frozen_segmentors() -> None:
         torch.stack([loss.float() for loss in losses.values()]).sum().backward() if player == "G" else None
     )
     recipe.training_step(batch(2), 0.5)
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in recipe.G_AB.head.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in recipe.G_AB.network.head.parameters())
     assert all(p.grad is None for p in recipe.S_B.parameters())
     assert all(p.grad is None for p in recipe.D_B.parameters())
 
@@ -232,3 +232,14 @@ def test_a_second_look_within_a_step_sees_the_updated_weights() -> None:
         recipe.update("D", {"D/A": before.square().mean()})
         after = recipe.D_A(image)
     assert not torch.equal(before, after)
+
+
+@EVERY
+def test_background_comes_out_as_background_and_the_body_is_translated(name: str, spatial_dims: int) -> None:
+    network = make(name, spatial_dims).translator("BA")
+    assert network is not None
+    image = batch(spatial_dims)["B"].clamp(min=-0.99)
+    image[:, :, :3] = -1
+    translated = network(image)
+    assert (translated[:, :, :3] == -1).all()
+    assert (translated[:, :, 3:] > -0.9).all()

@@ -21,9 +21,25 @@ Segmentor = component(SEGMENTORS, "segmentor")
 
 
 def generator(choice: Component, spatial_dims: SpatialDims, in_channels: int, out_channels: int) -> nn.Module:
-    """The generator that a configuration names."""
+    """The generator that a configuration names, with `KeepBackground` around it."""
     target, options = bind(choice, GENERATORS, "generator")
-    return cast(nn.Module, target(spatial_dims, in_channels, out_channels, **options))
+    return KeepBackground(cast(nn.Module, target(spatial_dims, in_channels, out_channels, **options)))
+
+
+class KeepBackground(nn.Module):
+    """A generator that translates the body and leaves the background, exactly -1 in every channel, as it is.
+
+    Preparation sets what lies outside the body to -1 and keeps the body above. Left to the generator, background can
+    come out as soft tissue for thousands of steps: discriminators then win by it, and teach nothing about the body.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        body = (image > -1).any(dim=1, keepdim=True)
+        return torch.where(body, cast(Tensor, self.network(image)), -1.0)
 
 
 def discriminator(choice: Component, spatial_dims: SpatialDims, in_channels: int) -> nn.Module:
