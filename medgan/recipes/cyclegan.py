@@ -29,7 +29,8 @@ from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
 class CycleGAN(Recipe):
     """Two generators that undo each other, two discriminators, no pairs and no labels.
 
-    Departure from the paper: the generators that translate after training are averages of the trained ones.
+    Departures from the paper: the generators that translate after training are averages of the trained ones, and
+    background, exactly -1, passes them unchanged.
     """
 
     pairing: ClassVar[Pairing] = "unpaired"

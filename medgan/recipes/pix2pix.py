@@ -20,7 +20,7 @@ class Pix2Pix(Recipe):
     """One generator in one direction, learnt from pairs, with a discriminator that sees the source beside the image.
 
     With ``lambda_adv: 0`` it is plain regression. Departures from the paper: the U-Net of this library instead of
-    a U-Net with dropout as noise, and an averaged generator after training.
+    a U-Net with dropout as noise, an averaged generator after training, and background that passes unchanged.
     """
 
     pairing: ClassVar[Pairing] = "paired"

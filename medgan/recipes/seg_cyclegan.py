@@ -38,7 +38,8 @@ class SegCycleGAN(Recipe):
 
     What S reads off a translation must be the label of the image that was translated: the label says where the
     anatomy is, which neither discriminator nor cycle can. Departures from the paper: Dice with cross-entropy instead of
-    cross-entropy alone, a ramp of the segmentation term, averaged generators and segmentors after training.
+    cross-entropy alone, a warm-up of the segmentors and a ramp of the term, averaged networks after training,
+    background that passes the generators unchanged.
     """
 
     pairing: ClassVar[Pairing] = "unpaired"
