@@ -96,6 +96,8 @@ def write_page(summary: dict[str, Any], minutes: float | None) -> None:
         "Twelve CT bodies and twelve other MR bodies to learn from, two of each to watch over it, four held-out bodies",
         "seen by both scanners to measure on. Mean [95 % bootstrap interval] over the four, inside the body that the",
         "source shows. The lookup tables were fitted on the MR training bodies and *their* CT, which medgan never saw.",
+        "",
+        f"![One held-out body: source, translation, truth, difference, what S reads]({PAGE.stem}.png)",
     ]
     for way, unit in (("BA", "MR to CT, HU"), ("AB", "CT to MR, stored units")):
         lines += ["", f"## {unit}", "", "| method | " + " | ".join(METRICS.values()) + " |"]
@@ -103,8 +105,18 @@ def write_page(summary: dict[str, Any], minutes: float | None) -> None:
         for name, scores in summary["directions"][way]["methods"].items():
             lines.append(f"| {name} | " + " | ".join(_with_interval(scores.get(metric)) for metric in METRICS) + " |")
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draw_case(summary["directions"]["BA"])
     record = {"environment": ran_on, "minutes": minutes, "summary": summary}
     PAGE.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def draw_case(part: dict[str, Any]) -> None:
+    """The held-out body whose error is in the middle, as the page's picture."""
+    from medgan.report import figure
+
+    cases = sorted(part["cases"], key=lambda case: case["methods"]["translation"]["mae"])
+    middle = cases[len(cases) // 2]["subject"]
+    figure(RUN, middle, "BA").savefig(PAGE.with_suffix(".png"), dpi=110)
 
 
 def _with_interval(entry: dict[str, Any] | None) -> str:
