@@ -516,7 +516,7 @@ def test_the_test_cases_of_a_study_are_translated_and_only_once(run: RunDir, tmp
     assert translation.stat().st_mtime_ns == before
     assert (index.parent / "p2.nii.gz").exists()
     state = torch.load(study.checkpoint("best"), weights_only=True)
-    state["networks"]["ema_BA.module.head.2.bias"] += 0.5
+    state["networks"]["ema_BA.module.network.head.2.bias"] += 0.5
     torch.save(state, study.checkpoint("best"))
     translate_run(study, cases, direction="BA", device="cpu")
     assert translation.stat().st_mtime_ns > before
