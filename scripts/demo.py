@@ -104,6 +104,7 @@ def write_page(summary: dict[str, Any], minutes: float | None) -> None:
         lines += ["|---" + "|---:" * len(METRICS) + "|"]
         for name, scores in summary["directions"][way]["methods"].items():
             lines.append(f"| {name} | " + " | ".join(_with_interval(scores.get(metric)) for metric in METRICS) + " |")
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     draw_case(summary["directions"]["BA"])
     record = {"environment": ran_on, "minutes": minutes, "summary": summary}
