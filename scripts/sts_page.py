@@ -148,7 +148,8 @@ def _head(study: Mapping[str, Any]) -> str:
         f"MR of {len(roles['train_mr'])} others to train on, unpaired, 2 of each held out as validation "
         f"({', '.join(data['validation'])}), and {len(roles['test'])} paired ones to test on "
         f"({', '.join(roles['test'])}). `pix2pix` trains on the pairs of the MR patients: it is meant as an "
-        "upper bound, not as a rival. The lookup tables (60 bins of T1 to 1500, mean or median CT per bin) are fitted on those pairs too, "
+        "upper bound, not as a rival. The lookup tables (60 bins of T1 to 1500, mean or median CT per bin) are fitted "
+        "on those pairs too, "
         "validation patients included.",
         "To keep in mind: this is one seed and four patients; `seg_cyclegan` gives its generators a share of "
         "1 - `seg_warmup` of the steps, its rivals all of them; settings were chosen on synthetic bodies and on "
