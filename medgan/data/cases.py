@@ -25,7 +25,7 @@ Side = Literal["A", "B"]
 Split = Literal["train", "validation", "test"]
 Modality = Literal["ct", "mr", "other"]
 
-_SPLITS: tuple[Split, ...] = get_args(Split)
+SPLITS: tuple[Split, ...] = get_args(Split)
 _SUFFIX = re.compile(r"\.(nii(\.gz)?|nrrd|nhdr|mha|mhd)$", re.IGNORECASE)
 _REQUIRED, _OPTIONAL = ("subject", "domain", "image"), ("label", "split")
 
@@ -167,7 +167,7 @@ def leakage(cases: Iterable[Case]) -> list[str]:
     for case in cases:
         splits.setdefault(case.subject, set()).add(case.split)
     return [
-        f"subject {subject} is in {' and '.join(split for split in _SPLITS if split in found)}"
+        f"subject {subject} is in {' and '.join(split for split in SPLITS if split in found)}"
         for subject, found in sorted(splits.items())
         if len(found) > 1
     ]
@@ -218,8 +218,8 @@ def _read_table(table: Path, names: Mapping[str, Side] | None) -> tuple[list[Cas
         if row["domain"] not in names:
             raise InputError(f"{place}: unknown domain '{row['domain']}'; {suggest(row['domain'], names)}")
         split = row.get("split", "")
-        if is_split and split not in _SPLITS:
-            raise InputError(f"{place}: split '{split}'; write {', '.join(_SPLITS)} in every row, or in none")
+        if is_split and split not in SPLITS:
+            raise InputError(f"{place}: split '{split}'; write {', '.join(SPLITS)} in every row, or in none")
         label = row.get("label", "")
         cases.append(
             Case(
