@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import cast
 
 from medgan.config import Component, bind
+from medgan.data.digits import Digits
 from medgan.data.images import Images
 from medgan.data.source import Source, SourceDataset
 
-SOURCES: dict[str, Callable[..., Source]] = {"images": Images}
+SOURCES: dict[str, Callable[..., Source]] = {"digits": Digits, "images": Images}
 
 __all__ = ["SOURCES", "Source", "SourceDataset", "source"]
 
