@@ -34,8 +34,10 @@ TISSUES = {
 }
 _MEAN_HU = np.array([-1000, -100, 50, 110, 900, 220, -800, 170], dtype=np.float32)
 _MEAN_MR = np.array([0, 900, 330, 520, 40, 700, 30, 35], dtype=np.float32)  # T1-like, black blood, arbitrary units
+_MEAN_T2 = np.array([0, 140, 300, 460, 35, 210, 30, 850], dtype=np.float32)  # T2-like, fat suppressed, bright blood
 _TEXTURE_HU = np.array([0, 8, 10, 8, 60, 30, 25, 8], dtype=np.float32)
 _TEXTURE_MR = np.array([0, 50, 25, 25, 5, 50, 5, 5], dtype=np.float32)
+_TEXTURE_T2 = np.array([0, 15, 25, 25, 5, 20, 5, 40], dtype=np.float32)
 _FIELD_OF_VIEW_MM = (192.0, 192.0, 144.0)
 _NOISE_HU = 12.0
 _NOISE_MR = 18.0
@@ -48,13 +50,15 @@ class Phantom:
     Attributes:
         labels: (X, Y, Z) uint8, the keys of `TISSUES`.
         ct: (X, Y, Z) int16, HU.
-        mr: (X, Y, Z) int16, arbitrary units from 0, fat near 900.
+        mr: (X, Y, Z) int16, arbitrary units from 0, T1-like: fat near 900, blood dark.
+        t2: (X, Y, Z) int16, arbitrary units from 0, T2-like: fat suppressed, blood near 850.
         affine: (4, 4) voxel to RAS in mm, the volume's centre at the origin.
     """
 
     labels: NDArray[np.uint8]
     ct: NDArray[np.int16]
     mr: NDArray[np.int16]
+    t2: NDArray[np.int16]
     affine: NDArray[np.float64]
 
 
@@ -66,16 +70,18 @@ def make_phantom(
     """The body of this seed, sampled on a grid of any size: the anatomy is the same, only the voxels are finer.
 
     Args:
-        seed: of the anatomy, of the noise and of the MR's bias field; equal seeds give equal bytes.
+        seed: of the anatomy, of the noise and of each MR's bias field; equal seeds give equal bytes.
         shape: number of voxels towards right, anterior and superior.
         spacing_mm: written into the affine; by default a field of view of 192 x 192 x 144 mm.
     """
-    anatomy, ct_noise, mr_noise = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
+    anatomy, ct_noise, mr_noise, t2_noise = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4))
     spacing = spacing_mm or tuple(extent / n for extent, n in zip(_FIELD_OF_VIEW_MM, shape, strict=True))
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
     labels = _anatomy(anatomy, shape)
-    return Phantom(labels, _render_ct(labels, ct_noise), _render_mr(labels, mr_noise), affine)
+    mr = _render_mr(labels, mr_noise, _MEAN_MR, _TEXTURE_MR)
+    t2 = _render_mr(labels, t2_noise, _MEAN_T2, _TEXTURE_T2)
+    return Phantom(labels, _render_ct(labels, ct_noise), mr, t2, affine)
 
 
 def _smooth(rng: np.random.Generator, shape: Sequence[int], waves: int = 4) -> Field:
@@ -181,9 +187,9 @@ def _render_ct(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[n
     return np.asarray(np.clip(np.rint(ct), -1024, 3071), np.int16)
 
 
-def _render_mr(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.int16]:
+def _render_mr(labels: NDArray[np.uint8], rng: np.random.Generator, mean: Field, texture: Field) -> NDArray[np.int16]:
     """Magnitude of a complex signal: its noise is Rician (Gudbjartsson and Patz, 1995), its gain a smooth field."""
-    signal = _render(labels, rng, _MEAN_MR, _TEXTURE_MR) * np.exp(0.12 * _smooth(rng, labels.shape, waves=3))
+    signal = _render(labels, rng, mean, texture) * np.exp(0.12 * _smooth(rng, labels.shape, waves=3))
     real, imaginary = (_NOISE_MR * rng.standard_normal(labels.shape, dtype=np.float32) for _ in range(2))
     return np.asarray(np.clip(np.rint(np.hypot(signal + real, imaginary)), 0, 4095), np.int16)
 

@@ -8,6 +8,7 @@ from typing import cast
 from medgan.config import Component, bind
 from medgan.data.digits import Digits
 from medgan.data.images import Images
+from medgan.data.phantom_slices import PhantomSlices
 from medgan.data.source import Source, SourceDataset
 
 SOURCES: dict[str, Callable[..., Source]] = {"digits": Digits, "images": Images}
