@@ -11,7 +11,7 @@ from medgan.data.images import Images
 from medgan.data.phantom_slices import PhantomSlices
 from medgan.data.source import Source, SourceDataset
 
-SOURCES: dict[str, Callable[..., Source]] = {"digits": Digits, "images": Images}
+SOURCES: dict[str, Callable[..., Source]] = {"phantom_slices": PhantomSlices, "digits": Digits, "images": Images}
 
 __all__ = ["SOURCES", "Source", "SourceDataset", "source"]
 
