@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,17 +13,24 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from pydantic import Field
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from medgan.checkpoint import Precision, choose_device, is_bf16, read_checkpoint, write_checkpoint
 from medgan.config import Component, InputError, StrictModel, bind
 from medgan.data.datasets import PatchDataset
+from medgan.data.sources import SourceDataset, source
 from medgan.data.store import StoredCase, open_store
 from medgan.data.transforms import Augment
+from medgan.diagnostics import diversity
+from medgan.logbook import Logbook, by_player, progress_bar
+from medgan.ranks import average, average_gradients, launch, seed_step
 from medgan.recipes import RECIPES, Recipe
 from medgan.rundir import RunDir
+
+Batches = PatchDataset | SourceDataset
+_SHOWN = 8  # samples of a preview, at most
+_DIVERSE = 64  # samples that are compared with as many real ones, at most
 
 
 class TrainOptions(StrictModel):
@@ -49,40 +56,52 @@ class TrainOptions(StrictModel):
     checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
 
 
-def train(recipe_choice: Component, options: TrainOptions, run: RunDir, *, seed: int, device: str = "auto") -> None:
+def train(
+    recipe_choice: Component,
+    options: TrainOptions,
+    run: RunDir,
+    *,
+    seed: int,
+    device: str = "auto",
+    samples: Component | None = None,
+) -> str:
     """Train on what `preprocess` left in the run; called again, go on from the last checkpoint, bit for bit on a CPU.
 
-    Writes ``train/losses.jsonl``, ``train/previews/``, ``train/tensorboard/`` and ``train/checkpoints/{last,best}.pt``.
-    Under ``torchrun`` or SLURM every rank runs this; gradients are averaged once per player and step.
+    Writes ``train/losses.jsonl``, ``train/previews/``, ``train/tensorboard/``, ``train/diagnosis.json`` and
+    ``train/checkpoints/{last,best}.pt``. Under ``torchrun`` or SLURM every rank runs this; gradients are averaged once
+    per player and step.
+
+    Args:
+        recipe_choice: what is trained.
+        options: how long, on which patches, what is kept.
+        run: the run's folder.
+        seed: of everything random.
+        device: "auto", "cpu", "cuda", "cuda:1", ...
+        samples: a source of `medgan.data.sources` to learn from instead of the prepared cases.
+
+    Returns:
+        What was seen to go wrong, in one line.
 
     Raises:
         InputError: no prepared cases, or losses that are not finite.
     """
-    bf16 = is_bf16(options.precision, choose_device(device))
-    nodes, per_node = _ranks()
-    kind, _, index = str(choose_device(device)).partition(":")
-    fabric = Fabric(
-        accelerator=kind,
-        devices=[int(index)] if index and per_node == 1 else per_node,
-        num_nodes=nodes,
-        strategy="ddp" if nodes * per_node > 1 else "auto",
-        precision="bf16-mixed" if bf16 else "32-true",
-    )
-    fabric.launch()
+    place = choose_device(device)
+    fabric = launch(place, is_bf16(options.precision, place))
     torch.manual_seed(seed)
     target, values = bind(recipe_choice, RECIPES, "recipe")
     recipe: Recipe = target(**values)
     recipe.clip_norm = options.clip_norm
-    recipe.average_gradients = lambda gradients: _average(fabric, gradients)
+    recipe.average_gradients = lambda gradients: average_gradients(fabric, gradients)
     recipe.to(fabric.device)
-    training, validation = _datasets(recipe, options, open_store(run.preprocess), fabric, seed)
-    facts = {
-        "recipe": recipe_choice.model_dump(mode="json"),
-        "domains": json.loads((run.preprocess / "domains.json").read_text(encoding="utf-8")),
-        "patch_size": list(options.patch_size),
-        "seed": seed,
-    }
-    _Loop(fabric, recipe, training, validation, options, run, facts, seed).run()
+    facts: dict[str, Any] = {"recipe": recipe_choice.model_dump(mode="json"), "seed": seed}
+    if samples is None:
+        training, validation = _patches(recipe, options, open_store(run.preprocess), fabric, seed)
+        domains = json.loads((run.preprocess / "domains.json").read_text(encoding="utf-8"))
+        facts |= {"domains": domains, "patch_size": list(options.patch_size)}
+    else:
+        training, validation = _samples(recipe, options, samples, fabric, seed)
+        facts |= {"domains": {}, "source": samples.model_dump(mode="json")}
+    return _Loop(fabric, recipe, training, validation, options, run, facts, seed).run()
 
 
 class _Loop:
@@ -92,8 +111,8 @@ class _Loop:
         self,
         fabric: Fabric,
         recipe: Recipe,
-        training: PatchDataset,
-        validation: PatchDataset | None,
+        training: Batches,
+        validation: Batches | None,
         options: TrainOptions,
         run: RunDir,
         facts: dict[str, Any],
@@ -106,26 +125,25 @@ class _Loop:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
-    def run(self) -> None:
+    def run(self) -> str:
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (self.folder / "previews").mkdir(exist_ok=True)
         self._resume()
-        if self.step >= self.options.num_steps:
-            return
-        with _progress(self.fabric.is_global_zero) as bar, self._tensorboard() as board:
+        is_shown = self.fabric.is_global_zero and self.step < self.options.num_steps
+        with progress_bar(is_shown) as bar, self._logbook() as book:
             task = bar.add_task("", total=self.options.num_steps, completed=self.step)
             for batch in self._batches():
                 self._train_one(batch)
                 if self._due(self.options.log_every) or self._due(self.options.checkpoint_every):
-                    means = self._log(board)
-                    bar.update(task, description=_by_player(means))
+                    means = self._log(batch, book)
+                    bar.update(task, description=by_player(means))
                 if self._due(self.options.validate_every):
-                    self._validate(board)
+                    self._validate(book)
                 if self._due(self.options.preview_every):
-                    self._preview(batch, board)
+                    self._preview(batch, book)
                 if self._due(self.options.checkpoint_every):
                     self._save("last")
                 bar.update(task, completed=self.step)
+            return book.close(self.step) if book else ""
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.options.num_steps
@@ -144,18 +162,19 @@ class _Loop:
 
     def _train_one(self, batch: dict[str, Tensor]) -> None:
         progress = self.step / self.options.num_steps
-        _seed(self.seed, self.step, self.fabric.global_rank)
+        seed_step(self.seed, self.step, self.fabric.global_rank)
+        self.step += 1
         self.recipe.train()
         self.recipe.set_progress(progress)
+        self.recipe.gradient_norms = {} if self._due(self.options.log_every) else None
         with self.fabric.autocast():
             losses = self.recipe.training_step(batch, progress)
         for name, loss in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + loss.detach().float()
             self.counts[name] = self.counts.get(name, 0) + 1
-        self.step += 1
 
-    def _log(self, board: Any) -> dict[str, float]:
-        means = {name: self._over_ranks(total / self.counts[name]) for name, total in self.sums.items()}
+    def _log(self, batch: dict[str, Tensor], book: Logbook | None) -> dict[str, float]:
+        means = {name: average(self.fabric, total / self.counts[name]) for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         broken = [name for name, mean in means.items() if not math.isfinite(mean)]
         if broken or not all(torch.isfinite(parameter).all() for parameter in self.recipe.parameters()):
@@ -163,19 +182,35 @@ class _Loop:
                 f"train: {', '.join(broken) or 'weights'} not finite at step {self.step}; the last checkpoint stands: "
                 "in a new run folder, lower recipe.lr or set train.clip_norm=1 or train.precision=float32"
             )
-        if self.fabric.is_global_zero:
-            self._write("losses.jsonl", {"step": self.step, **means})
-            for name, mean in means.items():
-                board.add_scalar(name, mean, self.step)
+        if book:
+            norms = self.recipe.gradient_norms or {}
+            watched = {f"watch/gradient_{player}": norm.item() for player, norm in norms.items()}
+            if self._due(self.options.validate_every):
+                watched |= self._diversity(batch)
+            book.losses(self.step, means | watched)
         return means
 
-    def _over_ranks(self, value: Tensor) -> float:
-        mean = self.fabric.all_reduce(value, reduce_op="mean") if self.fabric.world_size > 1 else value
-        assert isinstance(mean, Tensor)
-        return mean.item()
+    @torch.no_grad()
+    def _diversity(self, batch: dict[str, Tensor]) -> dict[str, float]:
+        """How much samples, or translations, differ among themselves, as a share of how much real images do."""
+        self.recipe.eval()
+        sampler = self.recipe.sampler()
+        ways = [way for way in ("AB", "BA") if "B" in batch and self.recipe.translator(way) is not None]  # type: ignore[arg-type]
+        if min(_DIVERSE, len(batch["A"])) < 4 or not (sampler or ways):
+            return {}
+        with self.fabric.autocast():
+            if sampler:
+                real = batch["A"][:_DIVERSE]
+                classes = batch["class_A"][: len(real)] if sampler.num_classes else None
+                fake = sampler(sampler.latents(len(real)).to(real.device), classes)
+            else:
+                network = self.recipe.translator(ways[0])  # type: ignore[arg-type]
+                assert network is not None
+                fake, real = network(batch[ways[0][0]][:_DIVERSE]), batch[ways[0][1]][:_DIVERSE]
+        return {"watch/diversity": (diversity(fake) / diversity(real).clamp(min=1e-6)).item()}
 
     @torch.no_grad()
-    def _validate(self, board: Any) -> None:
+    def _validate(self, book: Logbook | None) -> None:
         if self.validation is None:
             return
         self.recipe.eval()
@@ -187,42 +222,26 @@ class _Loop:
             for name, value in measures.items():
                 found.setdefault(name, []).append(value.item())
         means = {name: float(np.mean(values)) for name, values in found.items()}
-        if self.fabric.is_global_zero:
-            self._write("validation.jsonl", {"step": self.step, **means})
-            for name, mean in means.items():
-                board.add_scalar(f"validation/{name}", mean, self.step)
+        if book:
+            book.validation(self.step, means)
         if means["score"] > self.best:
             self.best = means["score"]
             self._save("best")
 
-    def _preview(self, batch: dict[str, Tensor], board: Any) -> None:
-        if not self.fabric.is_global_zero:
+    @torch.no_grad()
+    def _preview(self, batch: dict[str, Tensor], book: Logbook | None) -> None:
+        if book is None:
             return
-        from PIL import Image
-
-        shown = (
-            batch if self.validation is None else {k: v.to(self.fabric.device) for k, v in self.validation[0].items()}
-        )
+        shown = batch
+        if self.validation is not None:
+            shown = {key: value[:_SHOWN].to(self.fabric.device) for key, value in self.validation[0].items()}
         self.recipe.eval()
         with self.fabric.autocast():
             images = self.recipe.preview(shown)
-        picture = preview_picture(list(images.values()))
-        Image.fromarray(picture).save(self.folder / "previews" / f"{self.step:07d}.png")
-        (self.folder / "previews" / "columns.json").write_text(json.dumps(list(images)), encoding="utf-8")
-        board.add_image("preview: " + ", ".join(images), picture, self.step, dataformats="HW")
+        book.preview(self.step, images, is_upright=isinstance(self.training, SourceDataset))
 
-    def _write(self, name: str, line: dict[str, float]) -> None:
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def _tensorboard(self) -> Any:
-        from contextlib import nullcontext
-
-        from torch.utils.tensorboard import SummaryWriter
-
-        if not self.fabric.is_global_zero:
-            return nullcontext()
-        return SummaryWriter(self.folder / "tensorboard", purge_step=self.step + 1)
+    def _logbook(self) -> Any:
+        return Logbook(self.folder, self.step) if self.fabric.is_global_zero else nullcontext()
 
     def _save(self, kind: Literal["last", "best"]) -> None:
         """Write a checkpoint whole or not at all. Pools differ between ranks, so each further rank writes its own."""
@@ -247,13 +266,10 @@ class _Loop:
                 state["networks"] |= torch.load(self._of_rank(), weights_only=True)["networks"]
             self.recipe.load_state(state)
             self.step, self.best = state["step"], state["best"]
-        if self.fabric.is_global_zero:
-            for name in ("losses.jsonl", "validation.jsonl"):
-                _forget_after(self.folder / name, self.step)
         self.fabric.barrier()
 
 
-def _datasets(
+def _patches(
     recipe: Recipe, options: TrainOptions, cases: Sequence[StoredCase], fabric: Fabric, seed: int
 ) -> tuple[PatchDataset, PatchDataset | None]:
     def of(split: str) -> list[StoredCase]:
@@ -292,68 +308,26 @@ def _datasets(
     return training, validation
 
 
-def preview_picture(images: Sequence[Tensor]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Images ``(B, 1, *S)`` in [-1, 1] side by side, a row per sample, volumes by the middle axial cut; ``(H, W)``."""
-    columns = []
-    for image in images:
-        cuts = image[:, 0].float().cpu()
-        if cuts.ndim == 4:
-            cuts = cuts[..., cuts.shape[-1] // 2]
-        upright = cuts.transpose(1, 2).flip(1, 2)  # as radiologists look: the patient's right on the left, anterior up
-        columns.append(torch.nn.functional.pad(upright, (1, 1, 1, 1), value=-1.0).flatten(0, 1))
-    grey = (torch.cat(columns, dim=1).clamp(-1, 1) + 1) * 127.5
-    return grey.round().to(torch.uint8).repeat_interleave(3, 0).repeat_interleave(3, 1).numpy()
-
-
-def _progress(shown: bool) -> Progress:
-    columns = (
-        TextColumn("train"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+def _samples(
+    recipe: Recipe, options: TrainOptions, choice: Component, fabric: Fabric, seed: int
+) -> tuple[SourceDataset, SourceDataset]:
+    drawn = source(choice)
+    training = SourceDataset(
+        drawn,
+        pairing=recipe.pairing,
+        split="train",
+        batch_size=options.batch_size,
+        seed=seed,
+        num_steps=options.num_steps,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
     )
-    return Progress(*columns, disable=not shown)
-
-
-def _by_player(means: Mapping[str, float]) -> str:
-    """The sum of each player's terms, short enough for a terminal: ``G 7.3  D 0.31  S 0.9``."""
-    sums: dict[str, float] = {}
-    for name, mean in means.items():
-        player = name.split("/")[0]
-        sums[player] = sums.get(player, 0.0) + mean
-    return "  ".join(f"{player} {total:.3g}" for player, total in sums.items())
-
-
-def _ranks() -> tuple[int, int]:
-    """Number of nodes, and of ranks on each, as `torchrun` or SLURM started them."""
-    if "WORLD_SIZE" in os.environ:
-        per_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return int(os.environ["WORLD_SIZE"]) // per_node, per_node
-    nodes = int(os.environ.get("SLURM_NNODES", "1"))
-    return nodes, int(os.environ.get("SLURM_NTASKS", "1")) // nodes
-
-
-def _seed(seed: int, step: int, rank: int) -> None:
-    """Noise within a step is a function of (seed, step, rank): nothing about it has to be saved."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
-
-
-def _average(fabric: Fabric, gradients: list[Tensor]) -> None:
-    """One reduction for a player's gradients."""
-    if fabric.world_size == 1 or not gradients:
-        return
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    mean = fabric.all_reduce(flat, reduce_op="mean")
-    assert isinstance(mean, Tensor)
-    for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):  # type: ignore[no-untyped-call]
-        gradient.copy_(part.view_as(gradient))
-
-
-def _forget_after(path: Path, step: int) -> None:
-    """Drop the lines that a killed run wrote after its last checkpoint: the resumed run writes them again."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        path.write_text("".join(kept), encoding="utf-8")
+    validation = SourceDataset(
+        drawn,
+        pairing=recipe.pairing,
+        split="validation",
+        batch_size=options.batch_size,
+        seed=seed,
+        num_steps=options.validation_patches,
+    )
+    return training, validation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medgan.config import InputError
+from medgan.data.source import Pairing
 from medgan.data.store import StoredCase
 from medgan.data.transforms import Augment
 
-Pairing = Literal["unpaired", "paired", "single"]
 Sample = tuple[Tensor, Tensor | None]
 UNLABELLED = -1
 

@@ -27,8 +27,8 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 class Images(Source):
     """Pictures (PNG, JPEG, TIFF, BMP), or volumes of which each axial slice is an image, by glob.
 
-    Each is brought to one size with its sides' ratio kept; what is missing is filled with the lowest value. A file is in
-    one split, with all of its slices. Where `classes` is true, the folder that a file lies in is its class.
+    Each is brought to one size with its sides' ratio kept; what is missing is filled with the lowest value. A file is
+    in one split, with all of its slices. Where `classes` is true, the folder that a file lies in is its class.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Images(Source):
     def _of(self) -> dict[Split, tuple[Tensor, Tensor]]:
         """All images and classes by split, read once."""
         found: dict[Split, list[tuple[Tensor, int]]] = {"train": [], "validation": [], "test": []}
-        paths = [Path(name) for name in sorted(glob.glob(self.files, recursive=True))]
+        paths = [Path(name) for name in sorted(glob.glob(self.files, recursive=True))]  # noqa: PTH207 (may be absolute)
         if not paths:
             raise InputError(f"{self.files}: no files; check the glob (relative to the configuration's folder)")
         for path in paths:
@@ -104,8 +104,8 @@ class Images(Source):
             return [self._fitted(torch.from_numpy(self._picture(path)))]
         if name.endswith(IMAGE_SUFFIXES):
             volume = read_volume(path, dtype=np.float32)
-            axial = volume.array.transpose(GridMap.plan(triple(volume.array.shape), volume.affine).axes)
-            cuts = torch.from_numpy(np.nan_to_num(axial, nan=self.low)).permute(2, 1, 0).flip(1)
+            upright = GridMap.plan(triple(volume.array.shape), volume.affine).to_working(volume.array, 1)
+            cuts = torch.from_numpy(np.nan_to_num(upright, nan=self.low)).permute(2, 1, 0).flip(1)
             return [self._fitted(cut.expand(self.image_shape[0], -1, -1)) for cut in cuts]
         raise InputError(f"{path}: neither a picture nor a volume; narrow data.files")
 

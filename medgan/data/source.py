@@ -42,7 +42,7 @@ class Source(ABC):
 class SourceDataset(Dataset[dict[str, Tensor]]):
     """Whole batches of a source, one per training step. Batch n is a function of the seed and n alone.
 
-    Each rank takes its own part of the batch that all ranks share. Use it with ``DataLoader(dataset, batch_size=None)``.
+    Each rank takes its part of the batch that all ranks share. Use it with ``DataLoader(dataset, batch_size=None)``.
     """
 
     def __init__(

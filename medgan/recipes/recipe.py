@@ -17,12 +17,43 @@ Batch = Mapping[str, Tensor]
 Losses = dict[str, Tensor]
 
 
+class Sampler(nn.Module, ABC):
+    """Images (or points) out of latents.
+
+    Attributes:
+        latent_dim: numbers of a latent.
+        num_classes: that can be asked for; 0 without classes.
+    """
+
+    latent_dim: int
+    num_classes: int
+
+    @abstractmethod
+    def latents(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws from the prior, ``(count, latent_dim)``, on the CPU."""
+
+    @abstractmethod
+    def forward(self, latents: Tensor, classes: Tensor | None = None, truncation: float = 1.0) -> Tensor:
+        """Images ``(count, C, *S)`` in [-1, 1], or points ``(count, 2)``, of latents ``(count, latent_dim)``.
+
+        `classes` ``(count,)`` int64 are asked of a class-conditional sampler. A `truncation` below 1 draws latents
+        towards their middle: likelier images, fewer kinds.
+        """
+
+
 class Recipe(nn.Module, ABC):
     """One paper: its networks, its players and its algorithm.
 
     A batch holds images ``A``, ``B`` ``(B, C, *S)`` in [-1, 1] and, where there are any, ``label_A``, ``label_B``
-    ``(B, 1, *S)`` integer with -1 where a voxel is unlabelled. Losses are keyed ``"player/term"`` and already weighted.
-    Noise within a step comes from torch's global generator, which the loop seeds from (seed, step).
+    ``(B, 1, *S)`` integer with -1 where a voxel is unlabelled, and ``class_A``, ``class_B`` ``(B,)`` int64. Losses are
+    keyed ``"player/term"`` and already weighted. Noise within a step comes from torch's global generator, which the
+    loop seeds from (seed, step).
+
+    Attributes:
+        optimizers: one per player.
+        average_gradients: what ranks do with a player's gradients.
+        clip_norm: largest gradient norm of a player; None: any.
+        gradient_norms: by player, before clipping, where somebody watches them; None: not measured.
     """
 
     pairing: ClassVar[Pairing]
@@ -33,6 +64,7 @@ class Recipe(nn.Module, ABC):
         self.optimizers = {}
         self.average_gradients: Callable[[list[Tensor]], None] = _alone
         self.clip_norm: float | None = None
+        self.gradient_norms: dict[str, Tensor] | None = None
 
     @abstractmethod
     def training_step(self, batch: Batch, progress: float) -> Losses:
@@ -46,9 +78,13 @@ class Recipe(nn.Module, ABC):
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Images ``(B, C, *S)`` in [-1, 1] worth looking at, by name, in the order to show them."""
 
-    @abstractmethod
     def translator(self, direction: Direction) -> nn.Module | None:
-        """The network for one direction, as it should be used after training (averaged weights where kept)."""
+        """The network for one direction, as it should be used after training, if this recipe trains one."""
+        return None
+
+    def sampler(self) -> Sampler | None:
+        """What new images are drawn from after training (averaged weights where kept), if this recipe makes any."""
+        return None
 
     def segmentor(self, domain: DomainKey) -> nn.Module | None:
         """The network that reads labels off images of a domain, if this recipe trains one."""
@@ -65,6 +101,8 @@ class Recipe(nn.Module, ABC):
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.average_gradients([p.grad for p in parameters if p.grad is not None])
+        if self.gradient_norms is not None:
+            self.gradient_norms[player] = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         optimizer.step()

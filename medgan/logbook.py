@@ -1,0 +1,138 @@
+"""What a training writes down beside its checkpoints: losses, measures, pictures, and what went wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from medgan.diagnostics import Watch
+
+Picture = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class Logbook:
+    """``losses.jsonl``, ``validation.jsonl``, ``previews/``, ``tensorboard/`` and ``diagnosis.json`` of a training.
+
+    Only one rank opens it; a killed training's lines after its last checkpoint are dropped when it is opened again.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """
+        Args:
+            folder: of the training.
+            step: of the checkpoint that it goes on from, 0 at the start.
+        """
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder, self.watch = folder, Watch()
+        (folder / "previews").mkdir(parents=True, exist_ok=True)
+        for name in ("losses.jsonl", "validation.jsonl"):
+            _forget_after(folder / name, step)
+        for line in _lines(folder / "losses.jsonl"):
+            self.watch.see(int(line.pop("step")), line)
+        self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.board.close()
+
+    def losses(self, step: int, means: Mapping[str, float]) -> None:
+        """The mean of every term since the last line."""
+        self._write("losses.jsonl", step, means, "")
+        self.watch.see(step, dict(means))
+
+    def validation(self, step: int, means: Mapping[str, float]) -> None:
+        """Measures on what no player learns from."""
+        self._write("validation.jsonl", step, means, "validation/")
+
+    def preview(self, step: int, images: Mapping[str, Tensor], is_upright: bool) -> None:
+        """Images side by side, a column per name; see `preview_picture`."""
+        if not images:
+            return
+        picture = preview_picture(list(images.values()), is_upright)
+        Image.fromarray(picture).save(self.folder / "previews" / f"{step:07d}.png")
+        (self.folder / "previews" / "columns.json").write_text(json.dumps(list(images)), encoding="utf-8")
+        layout = "HW" if picture.ndim == 2 else "HWC"
+        self.board.add_image("preview: " + ", ".join(images), picture, step, dataformats=layout)
+
+    def close(self, step: int) -> str:
+        """What was seen to go wrong, in a line, which stands in ``diagnosis.json`` too."""
+        verdict = self.watch.verdict()
+        text = json.dumps({"step": step, "verdict": verdict, "since": self.watch.since}, indent=2)
+        (self.folder / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
+        return verdict
+
+    def _write(self, name: str, step: int, means: Mapping[str, float], prefix: str) -> None:
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **means}) + "\n")
+        for term, mean in means.items():
+            self.board.add_scalar(f"{prefix}{term}", mean, step)
+
+
+def preview_picture(images: Sequence[Tensor], is_upright: bool = False) -> Picture:
+    """Images ``(B, C, *S)`` in [-1, 1] side by side, a row per sample; ``(H, W)`` grey or ``(H, W, 3)``.
+
+    Axes of patients' patches are x, y, z: they are turned as radiologists look, the patient's right on the left and
+    anterior up, volumes by the middle axial cut. `is_upright` says that axes are a picture's, down and right, already;
+    films ``(B, C, T, H, W)`` then lie out frame by frame.
+    """
+    columns = []
+    for image in images:
+        cuts = image.float().cpu()
+        cuts = cuts[:, :3] if cuts.shape[1] >= 3 else cuts[:, :1]
+        if not is_upright:
+            cuts = cuts[..., cuts.shape[-1] // 2] if cuts.ndim == 5 else cuts
+            cuts = cuts.transpose(2, 3).flip(2, 3)
+        elif cuts.ndim == 5:
+            cuts = torch.nn.functional.pad(cuts, (0, 1), value=-1.0).permute(0, 1, 3, 2, 4).flatten(3)
+        framed = torch.nn.functional.pad(cuts, (1, 1, 1, 1), value=-1.0)
+        columns.append(framed.movedim(1, -1).flatten(0, 1))
+    channels = max(column.shape[-1] for column in columns)
+    pixels = (torch.cat([c.expand(-1, -1, channels) for c in columns], dim=1).clamp(-1, 1) + 1) * 127.5
+    large = pixels.round().to(torch.uint8).repeat_interleave(3, 0).repeat_interleave(3, 1).numpy()
+    return large[..., 0] if channels == 1 else large
+
+
+def progress_bar(is_shown: bool) -> Progress:
+    """How far a training is, how long it will take, and each player's loss."""
+    columns = (
+        TextColumn("train"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    return Progress(*columns, disable=not is_shown)
+
+
+def by_player(means: Mapping[str, float]) -> str:
+    """The sum of each player's terms, short enough for a terminal: ``G 7.3  D 0.31  S 0.9``."""
+    sums: dict[str, float] = {}
+    for name, mean in means.items():
+        player = name.split("/")[0]
+        if player != "watch":
+            sums[player] = sums.get(player, 0.0) + mean
+    return "  ".join(f"{player} {total:.3g}" for player, total in sums.items())
+
+
+def _lines(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the lines that a killed run wrote after its last checkpoint: the resumed run writes them again."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        path.write_text("".join(kept), encoding="utf-8")
