@@ -1,6 +1,17 @@
 """Losses: pure functions of tensors."""
 
-from medgan.losses.adversarial import OBJECTIVES, Objective, ObjectiveName
+from medgan.losses.adversarial import OBJECTIVES, Objective, ObjectiveName, one_sided
 from medgan.losses.consistency import UNLABELLED, gradient_difference, soft_dice_cross_entropy
+from medgan.losses.regularizers import gradient_penalty, r1_penalty
 
-__all__ = ["OBJECTIVES", "UNLABELLED", "Objective", "ObjectiveName", "gradient_difference", "soft_dice_cross_entropy"]
+__all__ = [
+    "OBJECTIVES",
+    "UNLABELLED",
+    "Objective",
+    "ObjectiveName",
+    "gradient_difference",
+    "gradient_penalty",
+    "one_sided",
+    "r1_penalty",
+    "soft_dice_cross_entropy",
+]

@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from medgan.config import InputError
+
 
 class Objective(NamedTuple):
     """A game. Logits are raw, of any shape; each loss is a scalar, and each player minimises its own."""
@@ -49,6 +51,21 @@ def hinge() -> Objective:
 def wasserstein() -> Objective:
     """Arjovsky et al., "Wasserstein GAN", 2017, Equation 3: the logits are a critic's and need a Lipschitz bound."""
     return Objective(lambda fake: -fake.mean(), lambda real, fake: fake.mean() - real.mean())
+
+
+def one_sided(objective: ObjectiveName, smoothing: float) -> Objective:
+    """A game of cross-entropy whose D is asked for ``1 - smoothing`` on reals and, still, for 0 on fakes.
+
+    Salimans et al., "Improved Techniques for Training GANs", 2016, section 3.4. Cross-entropy towards 1 - s exceeds
+    that towards 1 by s times the logit.
+
+    Raises:
+        InputError: an objective without probabilities.
+    """
+    game = OBJECTIVES[objective]
+    if objective not in ("minimax", "nonsaturating"):
+        raise InputError(f"recipe.label_smoothing: '{objective}' asks for no probability; choose nonsaturating or 0")
+    return Objective(game.generator, lambda real, fake: game.discriminator(real, fake) + smoothing * real.mean())
 
 
 ObjectiveName = Literal["minimax", "nonsaturating", "lsgan", "hinge", "wasserstein"]

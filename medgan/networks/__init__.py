@@ -5,21 +5,37 @@ from collections.abc import Callable
 from torch import nn
 
 from medgan.networks.blocks import SpatialDims
+from medgan.networks.dcgan import DCGANCritic, DCGANSynthesizer
+from medgan.networks.mlp import MLPCritic, MLPSynthesizer
 from medgan.networks.patchgan import PatchGAN
 from medgan.networks.resnet import ResNetGenerator
 from medgan.networks.segmentor import SegResNetSegmentor, UNetSegmentor
+from medgan.networks.srgan import Scale, SRGANCritic, SRResNet
 from medgan.networks.unet import UNetGenerator
 
 GENERATORS: dict[str, Callable[..., nn.Module]] = {"unet": UNetGenerator, "resnet": ResNetGenerator}
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {"patchgan": PatchGAN}
+ENLARGERS: dict[str, Callable[..., nn.Module]] = {"srresnet": SRResNet}
 SEGMENTORS: dict[str, Callable[..., nn.Module]] = {"segresnet": SegResNetSegmentor, "unet": UNetSegmentor}
+SYNTHESIZERS: dict[str, Callable[..., nn.Module]] = {"mlp": MLPSynthesizer, "dcgan": DCGANSynthesizer}
+CRITICS: dict[str, Callable[..., nn.Module]] = {"mlp": MLPCritic, "dcgan": DCGANCritic}
 
 __all__ = [
+    "CRITICS",
     "DISCRIMINATORS",
+    "ENLARGERS",
     "GENERATORS",
     "SEGMENTORS",
+    "SYNTHESIZERS",
+    "DCGANCritic",
+    "DCGANSynthesizer",
+    "MLPCritic",
+    "MLPSynthesizer",
     "PatchGAN",
     "ResNetGenerator",
+    "SRGANCritic",
+    "SRResNet",
+    "Scale",
     "SegResNetSegmentor",
     "SpatialDims",
     "UNetGenerator",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,15 @@ from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medgan.config import Component, bind, component
-from medgan.networks import DISCRIMINATORS, GENERATORS, SEGMENTORS, SpatialDims
+from medgan.networks import CRITICS, DISCRIMINATORS, GENERATORS, SEGMENTORS, SYNTHESIZERS, SpatialDims
+from medgan.recipes.recipe import Sampler
 
+Prior = Literal["normal", "spherical", "uniform"]
 Generator = component(GENERATORS, "generator")
 Discriminator = component(DISCRIMINATORS, "discriminator")
 Segmentor = component(SEGMENTORS, "segmentor")
+Synthesizer = component(SYNTHESIZERS, "synthesizer")
+Critic = component(CRITICS, "critic")
 
 
 def generator(choice: Component, spatial_dims: SpatialDims, in_channels: int, out_channels: int) -> nn.Module:
@@ -54,10 +58,22 @@ def segmentor(choice: Component, spatial_dims: SpatialDims, in_channels: int, cl
     return cast(nn.Module, target(spatial_dims, in_channels, classes, **options))
 
 
-def adam(networks: Iterable[nn.Module], lr: float, beta1: float) -> Adam:
-    """One player's optimizer over the parameters of its networks (beta2 0.999)."""
+def synthesizer(choice: Component, image_shape: tuple[int, ...], latent_dim: int, num_classes: int = 0) -> nn.Module:
+    """The network from latents to samples that a configuration names."""
+    target, options = bind(choice, SYNTHESIZERS, "synthesizer")
+    return cast(nn.Module, target(image_shape, latent_dim, num_classes, **options))
+
+
+def critic(choice: Component, image_shape: tuple[int, ...], num_classes: int = 0) -> nn.Module:
+    """The network from whole samples to one logit each that a configuration names."""
+    target, options = bind(choice, CRITICS, "critic")
+    return cast(nn.Module, target(image_shape, num_classes, **options))
+
+
+def adam(networks: Iterable[nn.Module], lr: float, beta1: float, beta2: float = 0.999) -> Adam:
+    """One player's optimizer over the parameters of its networks."""
     parameters = list(chain.from_iterable(network.parameters() for network in networks))
-    optimizer = Adam(parameters, lr=lr, betas=(beta1, 0.999))
+    optimizer = Adam(parameters, lr=lr, betas=(beta1, beta2))
     for group in optimizer.param_groups:
         group["initial_lr"] = lr
     return optimizer
@@ -125,6 +141,58 @@ class ImagePool(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The reverse of `get_extra_state`."""
         self.images = list(state["images"])
+
+
+def draw_latents(
+    count: int,
+    latent_dim: int,
+    prior: Prior = "normal",
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Latents ``(count, latent_dim)`` of mean 0: variance 1 (normal, spherical), or uniform in [-1, 1].
+
+    The sphere is where high-dimensional normal draws lie anyway, and where spherical interpolation stays: White,
+    "Sampling Generative Networks", 2016.
+    """
+    if prior == "uniform":
+        return torch.rand(count, latent_dim, generator=generator, device=device) * 2 - 1
+    latents = torch.randn(count, latent_dim, generator=generator, device=device)
+    if prior == "spherical":
+        return latents / latents.square().mean(dim=1, keepdim=True).sqrt()
+    return latents
+
+
+class LatentSampler(Sampler):
+    """Samples of a network from latents; a `truncation` below 1 shrinks the latents."""
+
+    def __init__(self, network: nn.Module, latent_dim: int, prior: Prior = "normal", num_classes: int = 0) -> None:
+        super().__init__()
+        self.network = network
+        self.latent_dim, self.prior, self.num_classes = latent_dim, prior, num_classes
+
+    def latents(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws from the prior, ``(count, latent_dim)``, on the CPU."""
+        return draw_latents(count, self.latent_dim, self.prior, generator=generator)
+
+    def forward(self, latents: Tensor, classes: Tensor | None = None, truncation: float = 1.0) -> Tensor:
+        self.network.eval()  # batch norm with the averages of the training, whatever the recipe is doing
+        device = next(self.network.parameters()).device
+        latents = latents.to(device) * truncation
+        if not self.num_classes:
+            return cast(Tensor, self.network(latents))
+        return cast(Tensor, self.network(latents, None if classes is None else classes.to(device)))
+
+
+def energy_distance(fake: Tensor, real: Tensor) -> Tensor:
+    """``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of samples ``(N, ...)`` and ``(M, ...)``, a scalar; 0 for equal sets.
+
+    Lengths are Euclidean, over all numbers of a sample. Szekely and Rizzo, "Energy statistics: A class of statistics
+    based on distances", 2013.
+    """
+    x, y = fake.flatten(1).float(), real.flatten(1).float()
+    return 2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()
 
 
 def intensity_distance(fake: Tensor, source: Tensor, real: Tensor, bins: int = 128) -> Tensor:

@@ -1,0 +1,52 @@
+"""What a critic is shown of the samples: noisy, augmented, packed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medgan.config import InputError
+from medgan.recipes.augmentation import Augmentation, augmented
+
+Packing = Annotated[int, Field(gt=0, description="samples that the critic judges together (Lin 2018); 1: one by one")]
+InstanceNoise = Annotated[
+    float, Field(ge=0, description="noise on all that the critic sees, std at the start, falling to 0; 0: off")
+]
+Augmentations = Annotated[
+    tuple[Augmentation, ...],
+    Field(description="of all images that the critic sees: brightness, translation, cutout (Zhao 2020); none: off"),
+]
+
+
+def pack(samples: Tensor, packing: int) -> Tensor:
+    """Neighbours as one sample with more channels: ``(B, C, ...)`` to ``(B / packing, packing * C, ...)``.
+
+    Lin et al., "PacGAN: The power of two samples in generative adversarial networks", 2018, section 2: a critic that
+    judges several samples of one origin together sees that a generator always makes the same ones.
+    """
+    return samples.reshape(-1, packing * samples.shape[1], *samples.shape[2:])
+
+
+class View:
+    """Samples ``(B, C, ...)`` as the critic is to see them, reals and fakes alike.
+
+    First instance noise, whose std falls linearly to 0 over the training (Sonderby et al., "Amortised MAP Inference for
+    Image Super-resolution", 2017, section 3.3): two distributions without overlap then have some. Then augmentation.
+    Then packing.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, ...], *, packing: int, noise: float = 0.0, augment: tuple[Augmentation, ...] = ()
+    ) -> None:
+        if augment and len(image_shape) < 3:
+            raise InputError("recipe.augment: points cannot be augmented; leave it out")
+        self.packing, self.noise, self.augment = packing, noise, augment
+        self.shape = (packing * image_shape[0], *image_shape[1:])
+
+    def __call__(self, samples: Tensor, progress: float) -> Tensor:
+        if self.noise:
+            samples = samples + self.noise * (1.0 - progress) * torch.randn_like(samples)
+        return pack(augmented(samples, self.augment), self.packing)
