@@ -18,7 +18,7 @@ DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {"patchgan": PatchGAN}
 ENLARGERS: dict[str, Callable[..., nn.Module]] = {"srresnet": SRResNet}
 SEGMENTORS: dict[str, Callable[..., nn.Module]] = {"segresnet": SegResNetSegmentor, "unet": UNetSegmentor}
 SYNTHESIZERS: dict[str, Callable[..., nn.Module]] = {"mlp": MLPSynthesizer, "dcgan": DCGANSynthesizer}
-CRITICS: dict[str, Callable[..., nn.Module]] = {"mlp": MLPCritic, "dcgan": DCGANCritic}
+CRITICS: dict[str, Callable[..., nn.Module]] = {"mlp": MLPCritic, "dcgan": DCGANCritic, "srgan": SRGANCritic}
 
 __all__ = [
     "CRITICS",
