@@ -2,7 +2,8 @@
 
 from medgan.losses.adversarial import OBJECTIVES, Objective, ObjectiveName, one_sided
 from medgan.losses.consistency import UNLABELLED, gradient_difference, soft_dice_cross_entropy
-from medgan.losses.regularizers import gradient_penalty, r1_penalty
+from medgan.losses.contrastive import patch_nce
+from medgan.losses.regularizers import gradient_penalty, path_lengths, r1_penalty
 
 __all__ = [
     "OBJECTIVES",
@@ -12,6 +13,8 @@ __all__ = [
     "gradient_difference",
     "gradient_penalty",
     "one_sided",
+    "patch_nce",
+    "path_lengths",
     "r1_penalty",
     "soft_dice_cross_entropy",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -30,6 +31,19 @@ def r1_penalty(critic: Critic, real: Tensor) -> Tensor:
     """
     real = real.detach().float().requires_grad_()
     return _slope(critic, real).flatten(1).square().sum(dim=1).mean() / 2
+
+
+def path_lengths(images: Tensor, styles: Tensor) -> Tensor:
+    """How far images move with their styles: ``|J^T y|`` for a random image y, ``(B,)``.
+
+    `images` ``(B, C, *S)`` come from `styles` ``(B, layers, style_dim)``, which require a gradient; J is the slope of
+    the one by the other, y is normal noise over the root of the number of pixels. Where lengths are alike, a step in
+    style is a step of one size in the image. Karras et al., "Analyzing and Improving the Image Quality of StyleGAN",
+    2020, Equation 4 and appendix B; squared lengths are averaged over the layers.
+    """
+    noise = torch.randn_like(images) / math.sqrt(math.prod(images.shape[2:]))
+    (slope,) = torch.autograd.grad((images * noise).sum(), styles, create_graph=True)
+    return slope.square().sum(dim=2).mean(dim=1).sqrt()
 
 
 def _slope(critic: Critic, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from medgan.networks.patchgan import PatchGAN
 from medgan.networks.resnet import ResNetGenerator
 from medgan.networks.segmentor import SegResNetSegmentor, UNetSegmentor
 from medgan.networks.srgan import Scale, SRGANCritic, SRResNet
+from medgan.networks.stylegan2 import ResidualCritic, StyleGenerator
 from medgan.networks.unet import UNetGenerator
 
 GENERATORS: dict[str, Callable[..., nn.Module]] = {"unet": UNetGenerator, "resnet": ResNetGenerator}
@@ -18,7 +19,12 @@ DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {"patchgan": PatchGAN}
 ENLARGERS: dict[str, Callable[..., nn.Module]] = {"srresnet": SRResNet}
 SEGMENTORS: dict[str, Callable[..., nn.Module]] = {"segresnet": SegResNetSegmentor, "unet": UNetSegmentor}
 SYNTHESIZERS: dict[str, Callable[..., nn.Module]] = {"mlp": MLPSynthesizer, "dcgan": DCGANSynthesizer}
-CRITICS: dict[str, Callable[..., nn.Module]] = {"mlp": MLPCritic, "dcgan": DCGANCritic, "srgan": SRGANCritic}
+CRITICS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": MLPCritic,
+    "dcgan": DCGANCritic,
+    "srgan": SRGANCritic,
+    "stylegan2": ResidualCritic,
+}
 
 __all__ = [
     "CRITICS",
@@ -33,11 +39,13 @@ __all__ = [
     "MLPSynthesizer",
     "PatchGAN",
     "ResNetGenerator",
+    "ResidualCritic",
     "SRGANCritic",
     "SRResNet",
     "Scale",
     "SegResNetSegmentor",
     "SpatialDims",
+    "StyleGenerator",
     "UNetGenerator",
     "UNetSegmentor",
 ]

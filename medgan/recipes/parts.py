@@ -19,15 +19,19 @@ from medgan.recipes.recipe import Sampler
 Prior = Literal["normal", "spherical", "uniform"]
 Generator = component(GENERATORS, "generator")
 Discriminator = component(DISCRIMINATORS, "discriminator")
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 Segmentor = component(SEGMENTORS, "segmentor")
 Synthesizer = component(SYNTHESIZERS, "synthesizer")
 Critic = component(CRITICS, "critic")
 
 
-def generator(choice: Component, spatial_dims: SpatialDims, in_channels: int, out_channels: int) -> nn.Module:
-    """The generator that a configuration names, with `KeepBackground` around it."""
+def generator(
+    choice: Component, spatial_dims: SpatialDims, in_channels: int, out_channels: int, keep_background: bool = True
+) -> nn.Module:
+    """The generator that a configuration names, with `KeepBackground` around it unless it is to paint everywhere."""
     target, options = bind(choice, GENERATORS, "generator")
-    return KeepBackground(cast(nn.Module, target(spatial_dims, in_channels, out_channels, **options)))
+    network = cast(nn.Module, target(spatial_dims, in_channels, out_channels, **options))
+    return KeepBackground(network) if keep_background else network
 
 
 class KeepBackground(nn.Module):
@@ -92,13 +96,20 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
+def averaged(network: nn.Module, decay: float, warm_up: float = 0.0) -> AveragedModel:
     """An exponential moving average of a network's weights, buffers included.
 
-    Yazici et al., "The Unusual Effectiveness of Averaging in GAN Training", 2019.
+    With a warm-up, its half-life is at most this share of the updates so far, so that it soon forgets the start.
+    Yazici et al., "The Unusual Effectiveness of Averaging in GAN Training", 2019; the warm-up as in Karras et al.,
+    "Training Generative Adversarial Networks with Limited Data", 2020.
     """
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
-    return average.requires_grad_(False)
+
+    def average(averages: _Tensors, currents: _Tensors, updates: Tensor | int) -> None:
+        slowest = 0.5 ** (1.0 / max(1e-3, warm_up * int(updates))) if warm_up else 1.0
+        get_ema_multi_avg_fn(min(decay, slowest))(averages, currents, updates)  # type: ignore[no-untyped-call]
+
+    averaging = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    return averaging.requires_grad_(False)
 
 
 def ramp(progress: float, start: float, length: float) -> float:
