@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,6 +25,7 @@ from medgan.data.volume import Volume, read_volume, write_volume
 from medgan.metrics.lookup import LookupTable, Statistic
 from medgan.metrics.masks import Mask, ct_body, erode_in_plane, mr_body, smoothed
 from medgan.metrics.scores import image_scores, label_scores
+from medgan.metrics.segmentation import dice
 
 TRANSLATION = "translation"
 CONSTANT = "one value everywhere"
@@ -133,7 +134,12 @@ class Scoring:
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """One translation and what it is compared with."""
+    """One translation, what it is compared with, and what `medgan translate` measured where nothing has to be compared.
+
+    Attributes:
+        features: of source and translation, see `medgan.unpaired`.
+        cycle_error: mean absolute error of the way back inside the body, in the stored units of the source.
+    """
 
     subject: str
     split: str
@@ -144,6 +150,8 @@ class CaseFiles:
     reference: Path | None = None
     reference_label: Path | None = None
     mask: Path | None = None
+    features: Path | None = None
+    cycle_error: float | None = None
 
 
 @dataclass
@@ -227,7 +235,9 @@ def score_case(case: CaseFiles, scoring: Scoring, masks: Path | None) -> CaseRes
         result.mistakes.append(f"{case.translation}: {mistake}; look at it and at {case.reference}")
         return result
     _add_label_scores(result, scoring, volumes, mask)
-    if not result.scores:
+    if case.cycle_error is not None:
+        result.scores.setdefault(TRANSLATION, {})["cycle_error"] = case.cycle_error
+    if not result.scores and case.features is None:
         result.mistakes.append(
             f"{case.translation}: neither a reference nor labels to compare it with; give one of them"
         )
@@ -268,7 +278,18 @@ def _add_label_scores(result: CaseResult, scoring: Scoring, volumes: Mapping[str
             scores = label_scores(segmentation.array, truth.array, scoring.classes, truth.spacing_mm, within)
             result.scores.setdefault(TRANSLATION, {}).update(scores)
             result.labels_of = whose
-            return
+            break
+    if "label" in volumes and "segmentation" in volumes and scoring.classes:
+        consistency = _consistency(volumes["segmentation"].array, volumes["label"].array, scoring.classes)
+        result.scores[TRANSLATION]["consistency"] = consistency
+
+
+def _consistency(read: NDArray[Any], drawn: NDArray[Any], classes: Iterable[int]) -> float:
+    """S-consistency: mean Dice of what S reads off the translation against the source's label where it is labelled."""
+    known = drawn != -1
+    overlaps = [dice((read == value) & known, (drawn == value) & known) for value in classes]
+    found = [overlap for overlap in overlaps if not math.isnan(overlap)]
+    return sum(found) / len(found) if found else math.nan
 
 
 def _grid_problem(volume: Volume, like: Volume, what: str) -> str | None:
