@@ -89,7 +89,7 @@ def preprocess(experiment: ExperimentFile, run: RunFolder, workers: Workers = 1,
     study, place = _begin(experiment, run, overrides)
     from medgan.preprocess import preprocess
 
-    preprocess(study.data, study.preprocess, Path(), place.preprocess, workers)
+    preprocess(study.cases, study.preprocess, Path(), place.preprocess, workers)
 
 
 @app.command()
@@ -98,7 +98,9 @@ def train(experiment: ExperimentFile, run: RunFolder, device: Device = "auto", o
     study, place = _begin(experiment, run, overrides)
     from medgan.train import train
 
-    train(study.recipe, study.train, place, seed=study.seed, device=device)
+    verdict = train(study.recipe, study.train, place, seed=study.seed, device=device, samples=study.samples)
+    if verdict:
+        typer.echo(f"training: {verdict}")
 
 
 @app.command()
@@ -131,7 +133,7 @@ def translate(
     if not inputs:
         if output or force:
             raise InputError("translate: --output and --force go with INPUT; name volumes, or leave them out")
-        cases = load_cases(study.data, Path())
+        cases = load_cases(study.cases, Path())
         for way in ways:
             typer.echo(translate_run(place, cases, direction=way, options=study.translate, device=device))
         return
@@ -143,6 +145,49 @@ def translate(
         place, inputs, output, direction=ways[0], options=study.translate, device=device, force=force
     ):
         typer.echo(path)
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="A .png, or .npy for the numbers.", show_default=False)],
+    number: Annotated[int, typer.Option("-n", help="Samples, or rows of walks and pairs.", min=1)] = 64,
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="grid, walk, classes, pairs or points.", show_default=False)
+    ] = None,
+    classes: Annotated[
+        list[int] | None, typer.Option("--class", help="Ask for this class; repeatable.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same samples.", min=0)] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that stands.")] = False,
+    device: Device = "auto",
+    overrides: Overrides = None,
+) -> None:
+    """New images of a generative run, or translations of a 2D run beside their sources, as a picture."""
+    from medgan.config import InputError, suggest
+    from medgan.experiment import run_experiment
+    from medgan.rundir import RunDir
+    from medgan.sample import KINDS, sample
+
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"--kind {kind}: unknown; {suggest(kind, KINDS)}")
+    place = RunDir(run)
+    options = run_experiment(place, overrides or []).sample
+    of_kind = cast("Any", kind)
+    asked = classes or []
+    typer.echo(
+        sample(
+            place,
+            output,
+            kind=of_kind,
+            count=number,
+            classes=asked,
+            seed=seed,
+            options=options,
+            device=device,
+            force=force,
+        )
+    )
 
 
 @app.command()
@@ -323,7 +368,7 @@ def _check_experiment(path: Path, overrides: list[str] | None) -> list[Finding]:
     from medgan.data.cases import load_cases
     from medgan.experiment import load_experiment
 
-    data = load_experiment(path, overrides or []).data
+    data = load_experiment(path, overrides or []).cases
     return run_check(
         load_cases(data, Path()),
         data.classes,

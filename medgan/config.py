@@ -249,6 +249,12 @@ def members_of(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
+def choices_of(annotation: Any) -> Iterator[Choices]:
+    """The tables that members of a union are components of."""
+    for part in (annotation, *get_args(annotation)):
+        yield from (mark for mark in getattr(part, "__metadata__", ()) if isinstance(mark, Choices))
+
+
 def suggest(wrong: str, right: Iterable[str]) -> str:
     """'did you mean ...?' where one name is near, else the list of all names."""
     right = sorted(str(name) for name in right)

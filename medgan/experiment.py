@@ -6,21 +6,37 @@ import inspect
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from medgan.config import InputError, StrictModel, component, read_yaml, resolve, validate
+from medgan.config import Component, InputError, StrictModel, bind, component, read_yaml, resolve, validate
 from medgan.data.cases import DataOptions
+from medgan.data.sources import SOURCES, Source, source
 from medgan.evaluate import EvaluateOptions
 from medgan.preprocess import PreprocessOptions
 from medgan.recipes import RECIPES
 from medgan.report import ReportOptions
 from medgan.rundir import RunDir
+from medgan.sample import SampleOptions
 from medgan.train import TrainOptions
 from medgan.translate import TranslateOptions
 
 LOCKED = ("data", "preprocess", "recipe", "train", "seed")
+
+
+def _data_kind(values: object) -> str:
+    is_named = isinstance(values, str | Component) or (isinstance(values, Mapping) and "name" in values)
+    return "source" if is_named else "cases"
+
+
+if TYPE_CHECKING:
+    Data = DataOptions | Component
+else:
+    Data = Annotated[
+        Annotated[DataOptions, Tag("cases")] | Annotated[component(SOURCES, "source"), Tag("source")],
+        Discriminator(_data_kind),
+    ]
 
 
 class Experiment(StrictModel):
@@ -28,37 +44,43 @@ class Experiment(StrictModel):
 
     name: str = Field("study", min_length=1, description="of the study, the title of its report")
     seed: int = Field(0, ge=0, description="of everything random in training; the same seed repeats the run")
-    data: DataOptions = Field(description="which images there are")
+    data: Data = Field(description="which images there are; or the name of a source of samples, with its options")
     preprocess: PreprocessOptions = Field(PreprocessOptions(), description="the grid that networks work on")
     recipe: component(RECIPES, "recipe") = Field(description="what is trained")  # type: ignore[valid-type]
     train: TrainOptions = Field(TrainOptions(), description="how long, on which patches, what is kept")
     translate: TranslateOptions = Field(TranslateOptions(), description="how volumes are translated")
+    sample: SampleOptions = Field(SampleOptions(), description="how new images are drawn")
     evaluate: EvaluateOptions = Field(EvaluateOptions(), description="what is measured, and where")
     report: ReportOptions = Field(ReportOptions(), description="what the report shows")
 
     @model_validator(mode="before")
     @classmethod
-    def _number_of_classes(cls, values: Any) -> Any:
-        """A recipe that needs the number of classes takes it from ``data.classes``."""
-        if not isinstance(values, Mapping) or not isinstance(values.get("data"), Mapping):
+    def _facts_of_the_data(cls, values: Any) -> Any:
+        """A recipe takes from the data what these settle: classes, channels, dimensions, the shape of an image."""
+        if not isinstance(values, Mapping):
             return values
-        classes, recipe = values["data"].get("classes"), values.get("recipe")
+        recipe = values.get("recipe")
         recipe = {"name": recipe} if isinstance(recipe, str) else recipe
-        if not isinstance(classes, Mapping) or not classes or not isinstance(recipe, Mapping):
+        if not isinstance(recipe, Mapping):
             return values
         try:
-            target = resolve(str(recipe.get("name")), RECIPES, "recipe")
+            parameters = inspect.signature(resolve(str(recipe.get("name")), RECIPES, "recipe")).parameters
         except InputError:  # told with its place when the field itself is checked
             return values
-        if "num_classes" not in inspect.signature(target).parameters:
-            return values
-        if recipe.get("num_classes", len(classes)) != len(classes):
-            number = recipe["num_classes"]
-            raise ValueError(f"recipe.num_classes is {number}, but data.classes names {len(classes)}; leave it out")
-        return {**values, "recipe": {**recipe, "num_classes": len(classes)}}
+        facts = {key: fact for key, fact in _facts(values).items() if key in parameters}
+        for key, (fact, where) in facts.items():
+            given = recipe.get(key, fact)
+            if (tuple(given) if isinstance(given, list) else given) != fact:
+                raise ValueError(f"recipe.{key} is {given}, but {where}; leave it out")
+        return {**values, "recipe": {**recipe, **{key: fact for key, (fact, _) in facts.items()}}}
 
     def moved(self, start: Path, to: Path) -> Self:
         """The same experiment with its relative paths, which start at one folder, written as from another."""
+        if isinstance(self.data, Component):
+            files = self.data.options.get("files")
+            moved = {} if files is None else {"files": _moved(str(files), start, to)}
+            named = Component.model_validate({**self.data.model_dump(), **moved})
+            return self.model_copy(update={"data": named})
         domains = {
             side: domain.model_copy(
                 update={
@@ -78,6 +100,61 @@ class Experiment(StrictModel):
             InputError: the run was trained with another configuration; the differences are named.
         """
         run.begin(self.moved(Path(), run.path), seed=self.seed, locked=LOCKED)
+
+    @property
+    def cases(self) -> DataOptions:
+        """The data as cases.
+
+        Raises:
+            InputError: they are a source of samples.
+        """
+        if isinstance(self.data, Component):
+            raise InputError(
+                f"data: the samples of '{self.data.name}' are no patients' volumes and need no preparation; "
+                "go on with `medgan train` and `medgan sample`"
+            )
+        return self.data
+
+    @property
+    def samples(self) -> Component | None:
+        """The source of samples that stands in place of cases, if one does."""
+        return self.data if isinstance(self.data, Component) else None
+
+
+def _facts(values: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """What the raw `data` and `train` sections settle for a recipe, and where they say so."""
+    data, train = values.get("data"), values.get("train")
+    if _data_kind(data) == "source":
+        try:
+            choice = Component.model_validate({"name": data} if isinstance(data, str) else data)
+            bind(choice, SOURCES, "source")
+            drawn = source(choice)
+        except (InputError, ValueError):  # told with its place when the field itself is checked
+            return {}
+        return _facts_of_source(drawn, f"the samples of '{choice.name}'")
+    classes = data.get("classes") if isinstance(data, Mapping) else None
+    facts: dict[str, tuple[Any, str]] = {}
+    if isinstance(classes, Mapping) and classes:
+        facts["num_classes"] = len(classes), f"data.classes names {len(classes)}"
+    patch = train.get("patch_size") if isinstance(train, Mapping) else None
+    if isinstance(patch, list | tuple) and len(patch) == 3 and all(isinstance(n, int) for n in patch):
+        shape = (1, *(n for n in patch if n > 1))
+        facts["image_shape"] = shape, f"train.patch_size is {list(patch)}"
+        facts["spatial_dims"] = len(shape) - 1, f"train.patch_size is {list(patch)}"
+    return facts
+
+
+def _facts_of_source(drawn: Source, whose: str) -> dict[str, tuple[Any, str]]:
+    shape = drawn.image_shape
+    facts: dict[str, tuple[Any, str]] = {"image_shape": (shape, f"{whose} have shape {list(shape)}")}
+    if drawn.num_classes:
+        facts["num_classes"] = drawn.num_classes, f"{whose} have {drawn.num_classes} classes"
+    if len(shape) > 2:
+        facts["spatial_dims"] = len(shape) - 1, f"{whose} have {len(shape) - 1} dimensions"
+        facts["channels_A"] = shape[0], f"{whose} have {shape[0]} channels"
+        channels_B = getattr(drawn, "image_shape_B", shape)[0]
+        facts["channels_B"] = channels_B, f"{whose} have {channels_B} channels in B"
+    return facts
 
 
 def _moved(path: str, start: Path, to: Path) -> str:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
-import torch
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from medgan.diagnostics import Watch
-
-Picture = np.ndarray[Any, np.dtype[np.uint8]]
+from medgan.mosaic import Picture, cuts, side_by_side
 
 
 class Logbook:
@@ -80,27 +77,8 @@ class Logbook:
 
 
 def preview_picture(images: Sequence[Tensor], is_upright: bool = False) -> Picture:
-    """Images ``(B, C, *S)`` in [-1, 1] side by side, a row per sample; ``(H, W)`` grey or ``(H, W, 3)``.
-
-    Axes of patients' patches are x, y, z: they are turned as radiologists look, the patient's right on the left and
-    anterior up, volumes by the middle axial cut. `is_upright` says that axes are a picture's, down and right, already;
-    films ``(B, C, T, H, W)`` then lie out frame by frame.
-    """
-    columns = []
-    for image in images:
-        cuts = image.float().cpu()
-        cuts = cuts[:, :3] if cuts.shape[1] >= 3 else cuts[:, :1]
-        if not is_upright:
-            cuts = cuts[..., cuts.shape[-1] // 2] if cuts.ndim == 5 else cuts
-            cuts = cuts.transpose(2, 3).flip(2, 3)
-        elif cuts.ndim == 5:
-            cuts = torch.nn.functional.pad(cuts, (0, 1), value=-1.0).permute(0, 1, 3, 2, 4).flatten(3)
-        framed = torch.nn.functional.pad(cuts, (1, 1, 1, 1), value=-1.0)
-        columns.append(framed.movedim(1, -1).flatten(0, 1))
-    channels = max(column.shape[-1] for column in columns)
-    pixels = (torch.cat([c.expand(-1, -1, channels) for c in columns], dim=1).clamp(-1, 1) + 1) * 127.5
-    large = pixels.round().to(torch.uint8).repeat_interleave(3, 0).repeat_interleave(3, 1).numpy()
-    return large[..., 0] if channels == 1 else large
+    """Images ``(B, C, *S)`` in [-1, 1] side by side, a row per sample; see `cuts` for how they are turned."""
+    return side_by_side([cuts(image, is_upright) for image in images])
 
 
 def progress_bar(is_shown: bool) -> Progress:

@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from medgan.config import Choices, Component, StrictModel, members_of, resolve, signature_model, summary
+from medgan.config import Choices, Component, StrictModel, choices_of, members_of, resolve, signature_model, summary
 
 _WORDS = {NoneType: "null", str: "text", Path: "path", Any: "anything"}
 _UNITS = {"mm": "mm", "hu": "HU", "every": "steps", "steps": "steps"}
@@ -98,6 +98,8 @@ def _section(
             told[models[0]] = key
             yield Meaning(key, "", "", "", field.description or summary(models[0]))
             yield from _section(models[0], f"{key}.", choices, told)
+            for choice in choices_of(field.annotation):
+                yield from _component(choice, key, choices, told)
         else:
             yield _meaning(key, field, kind(field.annotation, field.metadata))
             for member in members_of(field.annotation):

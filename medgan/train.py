@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -25,10 +25,11 @@ from medgan.data.transforms import Augment
 from medgan.diagnostics import diversity
 from medgan.logbook import Logbook, by_player, progress_bar
 from medgan.ranks import average, average_gradients, launch, seed_step
-from medgan.recipes import RECIPES, Recipe
+from medgan.recipes import RECIPES, Direction, Recipe
 from medgan.rundir import RunDir
 
 Batches = PatchDataset | SourceDataset
+_WAYS: tuple[Direction, ...] = get_args(Direction)
 _SHOWN = 8  # samples of a preview, at most
 _DIVERSE = 64  # samples that are compared with as many real ones, at most
 
@@ -94,6 +95,8 @@ def train(
     recipe.average_gradients = lambda gradients: average_gradients(fabric, gradients)
     recipe.to(fabric.device)
     facts: dict[str, Any] = {"recipe": recipe_choice.model_dump(mode="json"), "seed": seed}
+    training: Batches
+    validation: Batches | None
     if samples is None:
         training, validation = _patches(recipe, options, open_store(run.preprocess), fabric, seed)
         domains = json.loads((run.preprocess / "domains.json").read_text(encoding="utf-8"))
@@ -195,7 +198,7 @@ class _Loop:
         """How much samples, or translations, differ among themselves, as a share of how much real images do."""
         self.recipe.eval()
         sampler = self.recipe.sampler()
-        ways = [way for way in ("AB", "BA") if "B" in batch and self.recipe.translator(way) is not None]  # type: ignore[arg-type]
+        ways = [way for way in _WAYS if "B" in batch and self.recipe.translator(way) is not None]
         if min(_DIVERSE, len(batch["A"])) < 4 or not (sampler or ways):
             return {}
         with self.fabric.autocast():
@@ -204,7 +207,7 @@ class _Loop:
                 classes = batch["class_A"][: len(real)] if sampler.num_classes else None
                 fake = sampler(sampler.latents(len(real)).to(real.device), classes)
             else:
-                network = self.recipe.translator(ways[0])  # type: ignore[arg-type]
+                network = self.recipe.translator(ways[0])
                 assert network is not None
                 fake, real = network(batch[ways[0][0]][:_DIVERSE]), batch[ways[0][1]][:_DIVERSE]
         return {"watch/diversity": (diversity(fake) / diversity(real).clamp(min=1e-6)).item()}

@@ -45,20 +45,20 @@ def study(
     """One study from files to report."""
     experiment, run = load_experiment(experiment_file, overrides or []), RunDir(run_folder)
     experiment.begin(run)
-    cases = load_cases(experiment.data, Path())
+    cases = load_cases(experiment.cases, Path())
 
     findings_file = run.path / "check" / "findings.json"
     images = [path for case in cases for path in (case.image, case.label) if path is not None]
     if begins("check", findings_file, after=[run.experiment_yaml, *images]):
-        modalities: dict[Side, Modality] = {"A": experiment.data.A.modality, "B": experiment.data.B.modality}
-        findings = run_check(cases, experiment.data.classes, modalities=modalities, show_progress=True)
+        modalities: dict[Side, Modality] = {"A": experiment.cases.A.modality, "B": experiment.cases.B.modality}
+        findings = run_check(cases, experiment.cases.classes, modalities=modalities, show_progress=True)
         print_check(findings, console)
         if any(finding.severity == "error" for finding in findings):
             raise InputError(f"{experiment_file}: the data have errors, listed above; mend them and start again")
         write_check(findings_file, findings)
 
     heading("preprocess")  # from here on a step looks for itself at what stands
-    preprocess(experiment.data, experiment.preprocess, Path(), run.preprocess, workers)
+    preprocess(experiment.cases, experiment.preprocess, Path(), run.preprocess, workers)
 
     heading("train")
     train(experiment.recipe, experiment.train, run, seed=experiment.seed, device=device)

@@ -89,11 +89,11 @@ def one_run(
         RunDir(runs / name),
     )
     write_table(data, runs / table_name(name), paired=name is Name.PIX2PIX, merge=MERGE)
-    cases = load_cases(experiment.data, Path())
+    cases = load_cases(experiment.cases, Path())
     experiment.begin(run)
 
     heading("preprocess")
-    preprocess(experiment.data, experiment.preprocess, Path(), run.preprocess, workers)
+    preprocess(experiment.cases, experiment.preprocess, Path(), run.preprocess, workers)
 
     heading("train")
     if not is_trained(run):  # what it ran on must not be overwritten by later verbs

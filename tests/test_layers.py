@@ -9,12 +9,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"config"},
-    {"rundir", "manual", "page", "networks", "losses", "data", "metrics"},
-    {"scoring", "pictures", "results"},
+    {"rundir", "manual", "page", "networks", "losses", "data", "metrics", "ranks", "diagnostics", "mosaic"},
+    {"scoring", "pictures", "results", "logbook"},
     {"recipes", "check", "preprocess", "evaluate", "report"},
     {"checkpoint"},
     {"translator"},
-    {"train", "translate"},
+    {"train", "translate", "sample"},
     {"experiment"},
     {"cli"},
     {"__main__", "__init__"},
