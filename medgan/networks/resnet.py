@@ -53,6 +53,9 @@ class ResNetGenerator(nn.Module):
         layers: list[nn.Module] = [stem]
         for fine, coarse in pairwise(widths):
             layers += [NORMS[norm](fine), nn.SiLU(), conv(spatial_dims, fine, coarse, stride=2)]
+        trunk = len(layers)  # where the residual blocks begin
+        self._encoder_layers = [*range(3, trunk, 3), *sorted({trunk, trunk + blocks // 2})]
+        self.encoder_channels = (in_channels, *widths[1:], *[widths[-1]] * (len(self._encoder_layers) - levels))
         layers += [ResidualBlock(spatial_dims, widths[-1], norm=norm) for _ in range(blocks)]
         for fine, coarse in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True):
             layers += [NORMS[norm](coarse), nn.SiLU(), Upsample(spatial_dims, coarse, fine)]
@@ -60,6 +63,19 @@ class ResNetGenerator(nn.Module):
         self.body = nn.Sequential(*layers)
         layout(spatial_dims, initialize(self, stem))
 
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The image as padded, then the maps after each halving and after the first and the middle residual block.
+
+        ``encoder_channels`` in all; with two levels the five layers of Park et al. 2020, section 4.
+        """
+        x = pad_to_multiple(image, self.multiple)
+        maps = [x]
+        for number, layer in enumerate(self.body[: self._encoder_layers[-1] + 1]):
+            x = layer(x)
+            if number in self._encoder_layers:
+                maps.append(x)
+        return maps
+
     def forward(self, image: Tensor) -> Tensor:
         x = cast(Tensor, self.body(pad_to_multiple(image, self.multiple)))
-        return torch.tanh(crop_to(x, tuple(image.shape[2:])).float())
+        return torch.tanh(crop_to(x, image.shape[2:]).float())

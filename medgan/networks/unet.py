@@ -64,6 +64,7 @@ class UNetGenerator(nn.Module):
         super().__init__()
         widths = [min(channels * 2**level, max_channels) for level in range(levels + 1)]
         self.multiple = 2**levels
+        self.encoder_channels = (in_channels, *widths)
         self.stem = conv(spatial_dims, in_channels, widths[0])
         self.encoders = nn.ModuleList(_stack(spatial_dims, width, blocks, norm) for width in widths)
         self.downs = nn.ModuleList(conv(spatial_dims, fine, coarse, stride=2) for fine, coarse in pairwise(widths))
@@ -73,17 +74,20 @@ class UNetGenerator(nn.Module):
         self.head = nn.Sequential(NORMS[norm](widths[0]), nn.SiLU(), conv(spatial_dims, widths[0], out_channels))
         layout(spatial_dims, initialize(self, self.stem))
 
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The image as padded, then the map of each level, finest first: ``encoder_channels`` in all."""
+        maps = [pad_to_multiple(image, self.multiple)]
+        x = self.stem(maps[0])
+        for level, encoder in enumerate(self.encoders):
+            x = encoder(x if level == 0 else self.downs[level - 1](x))
+            maps.append(x)
+        return maps
+
     def forward(self, image: Tensor) -> Tensor:
-        x = self.stem(pad_to_multiple(image, self.multiple))
-        skips = []
-        for encoder, down in zip(self.encoders, self.downs, strict=False):
-            x = encoder(x)
-            skips.append(x)
-            x = down(x)
-        x = self.encoders[-1](x)
+        _, *skips, x = self.encode(image)
         for level in reversed(range(len(skips))):
             x = self.decoders[level](self.merges[level](self.ups[level](x), skips[level]))
-        return torch.tanh(crop_to(cast(Tensor, self.head(x)), tuple(image.shape[2:])).float())
+        return torch.tanh(crop_to(cast(Tensor, self.head(x)), image.shape[2:]).float())
 
 
 def _stack(spatial_dims: SpatialDims, channels: int, blocks: int, norm: Norm) -> nn.Sequential:

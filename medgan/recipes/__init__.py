@@ -2,17 +2,47 @@
 
 from collections.abc import Callable
 
+from medgan.recipes.cut import CUT
 from medgan.recipes.cyclegan import CycleGAN
+from medgan.recipes.dcgan import DCGAN
+from medgan.recipes.density_network import DensityNetwork
+from medgan.recipes.gan import GAN
 from medgan.recipes.pix2pix import Pix2Pix
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe, Sampler
 from medgan.recipes.seg_cyclegan import SegCycleGAN
+from medgan.recipes.sngan import SNGAN
+from medgan.recipes.srgan import SRGAN
+from medgan.recipes.stylegan2 import StyleGAN2
+from medgan.recipes.wgan import WGAN
+from medgan.recipes.wgan_gp import WGANGP
 
-RECIPES: dict[str, Callable[..., Recipe]] = {"cyclegan": CycleGAN, "seg_cyclegan": SegCycleGAN, "pix2pix": Pix2Pix}
+RECIPES: dict[str, Callable[..., Recipe]] = {
+    "density_network": DensityNetwork,
+    "gan": GAN,
+    "dcgan": DCGAN,
+    "wgan": WGAN,
+    "wgan_gp": WGANGP,
+    "sngan": SNGAN,
+    "cut": CUT,
+    "cyclegan": CycleGAN,
+    "seg_cyclegan": SegCycleGAN,
+    "pix2pix": Pix2Pix,
+    "srgan": SRGAN,
+    "stylegan2": StyleGAN2,
+}
 
 __all__ = [
+    "CUT",
+    "DCGAN",
+    "GAN",
     "RECIPES",
+    "SNGAN",
+    "SRGAN",
+    "WGAN",
+    "WGANGP",
     "Batch",
     "CycleGAN",
+    "DensityNetwork",
     "Direction",
     "Losses",
     "Pairing",
@@ -20,4 +50,5 @@ __all__ = [
     "Recipe",
     "Sampler",
     "SegCycleGAN",
+    "StyleGAN2",
 ]

@@ -45,6 +45,9 @@ class CycleGAN(Recipe):
         discriminator_net: Annotated[Discriminator, Field(description="both discriminators")] = Component(
             name="patchgan"
         ),
+        keep_background: Annotated[
+            bool, Field(description="-1 in the source is -1 in the translation; false: generators paint everywhere")
+        ] = True,
         objective: Annotated[ObjectiveName, Field(description="the game; the paper plays lsgan")] = "lsgan",
         lambda_adv: Annotated[float, Field(ge=0, description="weight of the adversarial terms of G")] = 1.0,
         lambda_cycle: Annotated[
@@ -65,8 +68,8 @@ class CycleGAN(Recipe):
         ema_decay: Annotated[float, Field(ge=0, lt=1, description="of the averaged generators, per step")] = 0.995,
     ) -> None:
         super().__init__()
-        self.G_AB = generator(generator_net, spatial_dims, channels_A, channels_B)
-        self.G_BA = generator(generator_net, spatial_dims, channels_B, channels_A)
+        self.G_AB = generator(generator_net, spatial_dims, channels_A, channels_B, keep_background)
+        self.G_BA = generator(generator_net, spatial_dims, channels_B, channels_A, keep_background)
         self.D_A = discriminator(discriminator_net, spatial_dims, channels_A)
         self.D_B = discriminator(discriminator_net, spatial_dims, channels_B)
         self.ema_AB, self.ema_BA = averaged(self.G_AB, ema_decay), averaged(self.G_BA, ema_decay)

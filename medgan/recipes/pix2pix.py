@@ -20,7 +20,8 @@ class Pix2Pix(Recipe):
     """One generator in one direction, learnt from pairs, with a discriminator that sees the source beside the image.
 
     With ``lambda_adv: 0`` it is plain regression. Departures from the paper: the U-Net of this library instead of
-    a U-Net with dropout as noise, an averaged generator after training, and background that passes unchanged.
+    a U-Net with dropout as noise, an averaged generator after training, and background that passes unchanged (of label
+    maps too; ``keep_background: false`` lets the generator paint everywhere, as edge maps need it).
     """
 
     pairing: ClassVar[Pairing] = "paired"
@@ -39,6 +40,12 @@ class Pix2Pix(Recipe):
         objective: Annotated[
             ObjectiveName, Field(description="the game; the paper plays nonsaturating")
         ] = "nonsaturating",
+        keep_background: Annotated[
+            bool,
+            Field(
+                description="-1 in the source is -1 in the translation; false where the source is no image, as edges"
+            ),
+        ] = True,
         lambda_adv: Annotated[
             float, Field(ge=0, description="weight of the adversarial term of G; 0: no discriminator at all")
         ] = 1.0,
@@ -56,7 +63,7 @@ class Pix2Pix(Recipe):
         super().__init__()
         source, target = (channels_A, channels_B) if direction == "AB" else (channels_B, channels_A)
         self.direction: Direction = direction
-        self.G = generator(generator_net, spatial_dims, source, target)
+        self.G = generator(generator_net, spatial_dims, source, target, keep_background)
         self.ema = averaged(self.G, ema_decay)
         self.game = OBJECTIVES[objective]
         self.lambda_adv, self.lambda_l1, self.lambda_gradient = lambda_adv, lambda_l1, lambda_gradient
