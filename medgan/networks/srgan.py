@@ -39,11 +39,11 @@ def shuffle(x: Tensor, factor: int) -> Tensor:
 class SRResNet(nn.Module):
     """An image on a grid `scale` times as fine: ``(B, C, *S)`` in [-1, 1] to ``(B, C, *(scale * S))``, unbounded.
 
-    Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network", 2017, Figure 4;
-    in 3D voxels are shuffled instead of pixels. Departures: the network adds to a cubic enlargement (Kim et al.,
-    "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", 2016), which short trainings would spend
-    their time on, and has no batch norm (Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution",
-    2017, section 3.1: it hides the range of the intensities); ``norm: batch`` gives the paper's back.
+    Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network", 2017,
+    Figure 4; in 3D voxels are shuffled instead of pixels. Departures: the network adds to a cubic enlargement (Kim et
+    al., "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", 2016), which a short training would
+    otherwise spend its time on, and has no batch norm (Lim et al., "Enhanced Deep Residual Networks for Single Image
+    Super-Resolution", 2017, section 3.1: it hides the range of the intensities); ``norm: batch`` gives it back.
     """
 
     def __init__(

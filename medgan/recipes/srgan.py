@@ -12,12 +12,14 @@ from torch.nn.functional import l1_loss, mse_loss
 
 from medgan.config import Component, InputError, bind, component
 from medgan.losses import OBJECTIVES, ObjectiveName
-from medgan.networks import CRITICS, ENLARGERS, Scale
+from medgan.networks import ENLARGERS, Scale
 from medgan.networks.dcgan import spatial_dims_of
 from medgan.networks.resize import enlarged, reduced
 from medgan.recipes.parts import Critic, adam, averaged, critic, frozen
 from medgan.recipes.recipe import Batch, Losses, Pairing, Recipe
+from medgan.recipes.sampling import ImageShape
 
+Enlarger = component(ENLARGERS, "enlarger")
 PixelLoss = Literal["mse", "l1"]
 PIXEL_LOSSES: dict[PixelLoss, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse_loss, "l1": l1_loss}
 Stage = Literal["srresnet", "srgan"]
@@ -26,12 +28,11 @@ Stage = Literal["srresnet", "srgan"]
 class SRGAN(Recipe):
     """One generator that enlarges, learnt from images alone: the recipe makes the small image from the large one.
 
-    Until `warmup` only the content term counts, which gives SRResNet; then a critic joins. Both are kept, as averages of
-    the trained weights: `srresnet` as it was at the end of the warm-up, `generator` as it is at the end. The small image is a
-    cubic reduction with antialiasing, in 2D and in 3D (`medgan.networks.resize`).
+    Until `warmup` only the content term counts, which gives SRResNet; then a critic joins. Both are kept, as averages
+    of the trained weights: `srresnet` as it was at the end of the warm-up, `generator` as it is at the end. The small
+    image is a cubic reduction with antialiasing, in 2D and in 3D (`medgan.networks.resize`).
 
-    Departures from the paper: averaged weights, and the critic is trained from the end of the warm-up on, within one
-    training.
+    Departure from the paper: the weights are averaged.
     """
 
     pairing: ClassVar[Pairing] = "single"
@@ -39,11 +40,9 @@ class SRGAN(Recipe):
     def __init__(
         self,
         *,
-        image_shape: Annotated[tuple[int, ...], Field(description="(C, *S) of the large images; the data's")],
+        image_shape: ImageShape,
         scale: Annotated[Scale, Field(description="how many times finer the result is along each axis")] = 4,
-        enlarger_net: Annotated[
-            component(ENLARGERS, "enlarger"), Field(description="the generator")  # type: ignore[valid-type]
-        ] = Component(name="srresnet"),
+        enlarger_net: Annotated[Enlarger, Field(description="the generator")] = Component(name="srresnet"),
         critic_net: Annotated[Critic, Field(description="the discriminator")] = Component(name="srgan"),
         objective: Annotated[
             ObjectiveName, Field(description="the game; the paper plays nonsaturating")

@@ -1,0 +1,146 @@
+"""How good the recipes on small images are: digits asked for, images enlarged. Tensors in, numbers out.
+
+The page of the two-dimensional study calls these; each states what is compared with what, and puts the distance of two
+real sets beside every distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medgan.data.digits import Digits
+from medgan.data.source import Source
+from medgan.metrics.distribution import (
+    Kid,
+    PrecisionRecall,
+    TwoSample,
+    kid,
+    precision_recall,
+    two_sample_test,
+)
+from medgan.metrics.image import psnr, ssim
+from medgan.networks.resize import enlarged
+from medgan.recipes import Sampler
+from medgan.recipes.srgan import SRGAN
+
+Features = Callable[[Tensor], NDArray[np.float64]]
+_RANGE = 2.0  # highest minus lowest value of images in [-1, 1]
+
+
+class DigitsScore(NamedTuple):
+    """What a sampler of digits is worth.
+
+    Attributes:
+        asked: share of samples that the judge reads as the class asked for; None without classes.
+        asked_by_class: the same for each class.
+        judge: share of held-out real digits that the judge reads right: more cannot be asked of samples.
+        apart: nearest-neighbour two-sample test of samples against held-out reals.
+        floor: the same test of reals that were learnt from against held-out reals.
+        spread: precision and recall of samples against held-out reals.
+        spread_floor: the same of reals that were learnt from.
+    """
+
+    asked: float | None
+    asked_by_class: tuple[float, ...]
+    judge: float
+    apart: TwoSample
+    floor: TwoSample
+    spread: PrecisionRecall
+    spread_floor: PrecisionRecall
+
+
+def score_digits(sampler: Sampler, digits: Digits, *, per_class: int = 100, seed: int = 0) -> DigitsScore:
+    """Samples of every class against the digits' test split; the judge is a support vector machine of the train split.
+
+    The judge has seen no generated image. Two-sample tests and precision and recall see as many samples as there are
+    digits in the test split, of the same classes, and, for the floor, as many digits of the train split.
+    """
+    from sklearn.svm import SVC
+
+    rng = np.random.default_rng(seed)
+    known, held = (digits.draw(rng, len(digits.items[split]), split, "single") for split in ("train", "test"))
+    judge = SVC(gamma="scale", C=10.0).fit(_flat(known["A"]), known["class_A"].numpy())
+    held_images = _flat(held["A"])
+    asked: tuple[float, ...] = ()
+    if sampler.num_classes:
+        wanted = torch.arange(sampler.num_classes).repeat_interleave(per_class)
+        read = judge.predict(_flat(draw(sampler, wanted, seed=seed)))
+        hit = (read == wanted.numpy()).reshape(sampler.num_classes, per_class)
+        asked = tuple(float(share) for share in hit.mean(axis=1))
+    fake = _flat(draw(sampler, held["class_A"], seed=seed + 1))
+    real = _flat(known["A"])[: len(held_images)]
+    return DigitsScore(
+        asked=float(np.mean(asked)) if asked else None,
+        asked_by_class=asked,
+        judge=float((judge.predict(held_images) == held["class_A"].numpy()).mean()),
+        apart=two_sample_test(held_images, fake, seed=seed),
+        floor=two_sample_test(held_images, real, seed=seed),
+        spread=precision_recall(held_images, fake),
+        spread_floor=precision_recall(held_images, real),
+    )
+
+
+@torch.no_grad()
+def draw(sampler: Sampler, classes: Tensor, *, seed: int) -> Tensor:
+    """One sample ``(C, *S)`` for each of `classes` ``(N,)``, of the class where the sampler can be asked for one."""
+    latents = sampler.latents(len(classes), torch.Generator().manual_seed(seed))
+    parts = zip(latents.split(256), classes.split(256), strict=True)
+    return torch.cat([sampler(part, asked if sampler.num_classes else None).float().cpu() for part, asked in parts])
+
+
+class Enlargement(NamedTuple):
+    """One way to enlarge, over held-out images.
+
+    Attributes:
+        psnr: mean over images, dB, for a range of 2.
+        ssim: mean over images.
+        distance: KID of the enlarged images from other real ones.
+    """
+
+    psnr: float
+    ssim: float
+    distance: Kid
+
+
+def score_super_resolution(
+    recipe: SRGAN, source: Source, features: Features, *, count: int = 128, seed: int = 0
+) -> dict[str, Enlargement]:
+    """Nearest voxel, cubic, SRResNet and SRGAN on images of the test split, by name; and "real", the floor of KID.
+
+    Half of 2 * `count` images are made small and enlarged; the other half are the reals that KID compares with, so that
+    sharpness alone counts, not being near one's own truth.
+    """
+    drawn = source.draw(np.random.default_rng(seed), 2 * count, "test", "single")["A"]
+    truth, others = drawn[:count], drawn[count:]
+    low = recipe.low_resolution(truth)
+    coarse = low
+    for axis in range(2, low.ndim):
+        coarse = coarse.repeat_interleave(recipe.scale, axis)
+    made = {
+        "nearest": coarse,
+        "cubic": enlarged(low, recipe.scale).clamp(-1.0, 1.0),
+        "srresnet": recipe.super_resolve(low, "srresnet"),
+        "srgan": recipe.super_resolve(low, "srgan"),
+        "real": truth,
+    }
+    reals = features(others)
+    return {name: _enlargement(images, truth, kid(reals, features(images))) for name, images in made.items()}
+
+
+def _enlargement(images: Tensor, truth: Tensor, distance: Kid) -> Enlargement:
+    pairs = [(image[0], true[0]) for image, true in zip(images, truth, strict=True)]
+    return Enlargement(
+        psnr=float(np.mean([psnr(image, true, _RANGE) for image, true in pairs])),
+        ssim=float(np.mean([ssim(image, true, _RANGE) for image, true in pairs])),
+        distance=distance,
+    )
+
+
+def _flat(images: Tensor) -> NDArray[np.float64]:
+    return images.flatten(1).double().numpy()
