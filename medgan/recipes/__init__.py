@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from medgan.recipes.conditional_cyclegan import ConditionalCycleGAN
 from medgan.recipes.cut import CUT
 from medgan.recipes.cyclegan import CycleGAN
 from medgan.recipes.dcgan import DCGAN
@@ -23,10 +24,11 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "wgan": WGAN,
     "wgan_gp": WGANGP,
     "sngan": SNGAN,
-    "cut": CUT,
-    "cyclegan": CycleGAN,
-    "seg_cyclegan": SegCycleGAN,
     "pix2pix": Pix2Pix,
+    "cyclegan": CycleGAN,
+    "conditional_cyclegan": ConditionalCycleGAN,
+    "seg_cyclegan": SegCycleGAN,
+    "cut": CUT,
     "srgan": SRGAN,
     "stylegan2": StyleGAN2,
 }
@@ -41,6 +43,7 @@ __all__ = [
     "WGAN",
     "WGANGP",
     "Batch",
+    "ConditionalCycleGAN",
     "CycleGAN",
     "DensityNetwork",
     "Direction",

@@ -46,8 +46,12 @@ class KeepBackground(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        body = (image > -1).any(dim=1, keepdim=True)
-        return torch.where(body, cast(Tensor, self.network(image)), -1.0)
+        return background_kept(image, cast(Tensor, self.network(image)))
+
+
+def background_kept(image: Tensor, fake: Tensor) -> Tensor:
+    """`fake` ``(B, C', *S)``, but -1 wherever all channels of `image` ``(B, C, *S)`` are."""
+    return torch.where((image > -1).any(dim=1, keepdim=True), fake, -1.0)
 
 
 def discriminator(choice: Component, spatial_dims: SpatialDims, in_channels: int) -> nn.Module:
