@@ -10,8 +10,15 @@ from medgan.data.digits import Digits
 from medgan.data.images import Images
 from medgan.data.phantom_slices import PhantomSlices
 from medgan.data.source import Source, SourceDataset
+from medgan.data.toy import Grid, Ring
 
-SOURCES: dict[str, Callable[..., Source]] = {"phantom_slices": PhantomSlices, "digits": Digits, "images": Images}
+SOURCES: dict[str, Callable[..., Source]] = {
+    "ring": Ring,
+    "grid": Grid,
+    "phantom_slices": PhantomSlices,
+    "digits": Digits,
+    "images": Images,
+}
 
 __all__ = ["SOURCES", "Source", "SourceDataset", "source"]
 
