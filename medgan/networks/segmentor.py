@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, cast
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,15 +11,24 @@ from torch import Tensor, nn
 from medgan.networks.blocks import SpatialDims, crop_to, pad_to_multiple
 
 
-class _Padded(nn.Module):
+class _Padded(nn.Module, ABC):
     """A body that halves the image several times, on images of any size: filled up to a `multiple`, then cut back."""
 
     body: nn.Module
     multiple: int
+    spatial_dims: SpatialDims
 
     def forward(self, image: Tensor) -> Tensor:
         logits = self.body(pad_to_multiple(image, self.multiple).contiguous())
-        return crop_to(cast(Tensor, logits), tuple(image.shape[2:])).float()
+        return crop_to(cast(Tensor, logits), image.shape[2:]).float()
+
+    def encode(self, image: Tensor) -> Tensor:
+        """What the coarsest level knows of an image ``(B, C, *S)``: ``(B, D, *ceil(S / multiple))``."""
+        return self.coarsest(pad_to_multiple(image, self.multiple).contiguous()).float()
+
+    @abstractmethod
+    def coarsest(self, image: Tensor) -> Tensor:
+        """The encoder alone; sizes are multiples of `multiple`."""
 
 
 class SegResNetSegmentor(_Padded):
@@ -43,7 +53,7 @@ class SegResNetSegmentor(_Padded):
         super().__init__()
         from monai.networks.nets.segresnet import SegResNet
 
-        self.multiple = 2**levels
+        self.multiple, self.spatial_dims = 2**levels, spatial_dims
         self.body = SegResNet(
             spatial_dims=spatial_dims,
             init_filters=channels,
@@ -52,6 +62,10 @@ class SegResNetSegmentor(_Padded):
             blocks_down=(blocks,) * (levels + 1),
             blocks_up=(1,) * levels,
         )
+
+    def coarsest(self, image: Tensor) -> Tensor:
+        """The deepest of MONAI's levels."""
+        return cast(Tensor, cast(Any, self.body).encode(image)[0])
 
 
 class UNetSegmentor(_Padded):
@@ -74,8 +88,15 @@ class UNetSegmentor(_Padded):
         super().__init__()
         from monai.networks.nets.basic_unet import BasicUNet
 
-        self.multiple = 16
+        self.multiple, self.spatial_dims = 16, spatial_dims
         widths = (channels, channels, channels * 2, channels * 4, channels * 8, channels)
         self.body = BasicUNet(
             spatial_dims, in_channels, out_channels, widths, norm=("group", {"num_groups": 8}), upsample="nontrainable"
         )
+
+    def coarsest(self, image: Tensor) -> Tensor:
+        """The deepest of MONAI's levels."""
+        body = cast(Any, self.body)
+        for level in (body.conv_0, body.down_1, body.down_2, body.down_3, body.down_4):
+            image = level(image)
+        return image
