@@ -8,6 +8,7 @@ from typing import cast
 from medgan.config import Component, bind
 from medgan.data.digits import Digits
 from medgan.data.images import Images
+from medgan.data.phantom_films import PhantomFilms
 from medgan.data.phantom_slices import PhantomSlices
 from medgan.data.source import Source, SourceDataset
 from medgan.data.toy import Grid, Ring
@@ -16,6 +17,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "ring": Ring,
     "grid": Grid,
     "phantom_slices": PhantomSlices,
+    "phantom_films": PhantomFilms,
     "digits": Digits,
     "images": Images,
 }
