@@ -87,13 +87,15 @@ def _tiled_maps(
     counts = [n // side for n, side in zip(shape, tile, strict=True)]
     for place in itertools.product(*map(range, counts)):
         seen = tuple(slice(i * side, (i + 1) * side) for i, side in zip(place, tile, strict=True))
-        one = extractor(image[(..., *seen)].to(device)).float().cpu()
+        one = extractor(image[(slice(None), slice(None), *seen)].to(device)).float().cpu()
         if maps is None:
             full = [count * n for count, n in zip(counts, one.shape[2:], strict=True)]
             maps, weights = torch.zeros((*one.shape[:2], *full)), torch.zeros((1, 1, *full))
         cells = tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, one.shape[2:], strict=True))
-        maps[(..., *cells)] = one
-        weights[(..., *cells)] = F.adaptive_avg_pool3d(where[(..., *seen)], list(one.shape[2:]))
+        maps[(slice(None), slice(None), *cells)] = one
+        weights[(slice(None), slice(None), *cells)] = F.adaptive_avg_pool3d(
+            where[(slice(None), slice(None), *seen)], (one.shape[2], one.shape[3], one.shape[4])
+        )
     assert maps is not None
     return maps, weights
 
@@ -106,7 +108,7 @@ def _filled_up(volume: Tensor, shape: list[int], value: float) -> Tensor:
 def _of_slices(extractor: Extractor, image: Tensor, body: Tensor, axis: int, device: torch.device) -> Tensor:
     slices, bodies = (volume[0].movedim(axis - 1, 0) for volume in (image, body.float()))
     rows, shares = [], []
-    for one, where in zip(slices.split(16), bodies.split(16), strict=True):
+    for one, where in zip(torch.split(slices, 16), torch.split(bodies, 16), strict=True):
         maps = extractor(one.to(device)).float().cpu()
         weights = F.adaptive_avg_pool2d(where, (maps.shape[2], maps.shape[3]))
         rows.append((maps * weights).sum((2, 3)))
