@@ -11,6 +11,7 @@ from medgan.recipes.gan import GAN
 from medgan.recipes.pix2pix import Pix2Pix
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe, Sampler
 from medgan.recipes.seg_cyclegan import SegCycleGAN
+from medgan.recipes.segmentation import Segmentation
 from medgan.recipes.sngan import SNGAN
 from medgan.recipes.srgan import SRGAN
 from medgan.recipes.stylegan2 import StyleGAN2
@@ -28,6 +29,7 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "cyclegan": CycleGAN,
     "conditional_cyclegan": ConditionalCycleGAN,
     "seg_cyclegan": SegCycleGAN,
+    "segmentation": Segmentation,
     "cut": CUT,
     "srgan": SRGAN,
     "stylegan2": StyleGAN2,
@@ -53,5 +55,6 @@ __all__ = [
     "Recipe",
     "Sampler",
     "SegCycleGAN",
+    "Segmentation",
     "StyleGAN2",
 ]
