@@ -5,15 +5,24 @@ Nothing here loads anything from anywhere. Cells and sections are HTML already; 
 
 from __future__ import annotations
 
+import base64
+import io
+import math
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; "
+    "img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
 
 
 def curve(term: str, points: Sequence[tuple[float, float]]) -> str:
@@ -60,32 +69,99 @@ def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str, *, sortable: bool = False, text: bool = False
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    caption: str,
+    *,
+    sortable: bool = False,
+    sorted_by: tuple[int, str] | None = None,
+    text: bool = False,
 ) -> str:
+    """A table.
+
+    Args:
+        heads: HTML of each column's head.
+        rows: HTML of each cell; ``<!--key-->`` in front of it is what it is sorted by.
+        caption: plain text.
+        sortable: heads are buttons.
+        sorted_by: column, and "ascending" or "descending", that the rows are sorted by already.
+        text: cells hold words rather than numbers.
+    """
+
     def cell(value: str) -> str:
         key, found, rest = value.removeprefix("<!--").partition("-->")
         return f"<td data-value='{key}'>{rest}</td>" if found else f"<td{' class=text' if text else ''}>{value}</td>"
 
-    head = "".join(
-        f"<th scope='col'{' class=text' if text else ''}>{f'<button>{h}</button>' if sortable else h}</th>"
-        for h in heads
-    )
+    def head(column: int, name: str) -> str:
+        order = f" aria-sort='{sorted_by[1]}'" if sorted_by and sorted_by[0] == column else ""
+        name = f"<button type='button'>{name}</button>" if sortable else name
+        return f"<th scope='col'{' class=text' if text else ''}{order}>{name}</th>"
+
+    top = "".join(head(column, name) for column, name in enumerate(heads))
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    told = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
-        f"<div class='scroll'><table{' class=sortable' if sortable else ''}><caption>{escape(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<div class='scroll' tabindex='0' role='region' aria-label='{escape(caption or 'table')}'>"
+        f"<table{' class=sortable' if sortable else ''}>{told}"
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def page(title: str, subtitle: str, sections: Sequence[tuple[str, str, str]]) -> str:
+def strip(values: Sequence[float], mean: float, low: float | None, high: float | None, mark: float | None) -> str:
+    """A dot per case, the mean with its interval, and a mark to compare with, on one line."""
+    ends = [v for v in (*values, mean, low, high, mark) if v is not None and math.isfinite(v)]
+    first, last = min(ends), max(ends)
+    reach = (last - first) or 1.0
+
+    def x(value: float) -> str:
+        return f"{6 + 148 * (value - first) / reach:.1f}"
+
+    dots = "".join(f"<circle class='one' cx='{x(v)}' cy='10' r='2.6'/>" for v in values if math.isfinite(v))
+    bar = "" if low is None or high is None else f"<path class='bar' d='M{x(low)} 10H{x(high)}'/>"
+    beside = "" if mark is None else f"<path class='mark' d='M{x(mark)} 3V17'/>"
+    return (
+        "<svg class='strip' viewBox='0 0 160 20' aria-hidden='true'><path class='frame' d='M4 10H156'/>"
+        f"{dots}{bar}<circle class='mean' cx='{x(mean)}' cy='10' r='4'/>{beside}</svg>"
+    )
+
+
+def picture(drawn: Figure, words: str, *, dpi: int = 110) -> str:
+    """A drawn figure as an image of the page; `words` tell it to those who do not see it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(drawn)
+    file = io.BytesIO()
+    drawn.savefig(file, format="webp", dpi=dpi, pil_kwargs={"quality": 88})
+    uri = base64.b64encode(file.getvalue()).decode()
+    width, height = (round(dpi * inches) for inches in drawn.get_size_inches())
+    words = escape(words)
+    return (
+        f"<div class='still' tabindex='0' role='region' aria-label='{words}'><img loading='lazy' width='{width}' "
+        f"height='{height}' alt='{words}' src='data:image/webp;base64,{uri}'></div>"
+    )
+
+
+def page(title: str, subtitle: str, sections: Sequence[tuple[str, str, str]], scripts: str = "") -> str:
+    """The whole page.
+
+    Args:
+        title: plain text.
+        subtitle: HTML.
+        sections: key, name and HTML of each.
+        scripts: HTML of further scripts, after the page's own.
+    """
     style, script = ((files("medgan") / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     links = "".join(f"<a href='#{key}'>{name}</a>" for key, name, _ in sections)
-    body = "".join(f"<section id='{key}'><h2>{name}</h2>{text}</section>" for key, name, text in sections)
+    body = "".join(
+        f"<section id='{key}' aria-labelledby='{key}-head'><h2 id='{key}-head'>{name}</h2>{text}</section>"
+        for key, name, text in sections
+    )
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
-        f"<header><h1>{escape(title)}</h1><p class='quiet'>{subtitle}</p><nav>{links}</nav></header>"
-        f"<main>{body}</main><script>{script}</script></body></html>\n"
+        f"<title>{escape(title)}</title><link rel='icon' href='data:,'><style>{style}</style></head><body>"
+        f"<header><h1>{escape(title)}</h1><p class='quiet'>{subtitle}</p></header>"
+        f"<nav aria-label='Sections'>{links}</nav>"
+        f"<main>{body}</main><script>{script}</script>{scripts}</body></html>\n"
     )

@@ -147,7 +147,7 @@ def _outline(
     width, height = extent[1] / plane.shape[1], extent[3] / plane.shape[0]
     x = (np.arange(wide.shape[1]) - 0.5) * width
     y = extent[3] - (np.arange(wide.shape[0]) - 0.5) * height
-    for label, colour in _colours(classes).items():
+    for label, colour in label_colours(classes).items():
         if (plane == label).any():
             axes.contour(x, y, (wide == label).astype(float), [0.5], colors=colour, linestyles=style, linewidths=1.1)
     axes.set_xlim(extent[0], extent[1])
@@ -176,11 +176,12 @@ def _key(
     there = {
         int(v) for labels, _, _ in maps for _, normal, _ in _CUTS for v in np.unique(_cut(labels, normal, at[normal]))
     }
-    colours = _colours(classes)
+    colours = label_colours(classes)
     lines = [Line2D([], [], color=colours[v], linewidth=3, label=classes[v]) for v in sorted(there & set(classes))]
     styles = {style: word for _, style, word in maps}
     return lines + [Line2D([], [], color=ink, linestyle=style, label=word) for style, word in styles.items()]
 
 
-def _colours(classes: Mapping[int, str]) -> dict[int, str]:
+def label_colours(classes: Mapping[int, str]) -> dict[int, str]:
+    """A colour for each label, ``#rrggbb``; they repeat when they run out."""
     return dict(zip(sorted(classes), cycle(COLOURS), strict=False))

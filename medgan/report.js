@@ -18,4 +18,4 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 /* On paper everything is open. */
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+addEventListener("beforeprint", () => document.querySelectorAll("details:not(.volumes)").forEach((part) => { part.open = true; }));
