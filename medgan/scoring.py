@@ -24,6 +24,7 @@ from medgan.data.transforms import otsu_threshold
 from medgan.data.volume import Volume, read_volume, write_volume
 from medgan.metrics.lookup import LookupTable, Statistic
 from medgan.metrics.masks import Mask, ct_body, erode_in_plane, mr_body, smoothed
+from medgan.metrics.presets import PRESETS, PresetName
 from medgan.metrics.scores import image_scores, label_scores
 from medgan.metrics.segmentation import dice
 
@@ -78,6 +79,11 @@ class EvaluateOptions(StrictModel):
         {},
         description="by domain name: lowest and highest value, for PSNR and SSIM; default: the domain's intensity map",
     )
+    presets: list[PresetName] = Field(
+        ["default"],
+        description="figures to compare images by: those of challenges, for CT in HU; medgan's own are always there",
+    )
+    surface_tolerance_mm: float = Field(2.0, ge=0, description="how far apart surfaces agree, for surface Dice")
     segmentation_in_mask: bool = Field(False, description="whether label maps, too, are compared inside the mask only")
     lookup: bool = Field(True, description="score lookup tables too, where there are registered pairs to fit them on")
     lookup_bins: int = Field(60, gt=0, description="of the lookup tables, over the source's intensity map")
@@ -267,7 +273,25 @@ def _image_scores(scoring: Scoring, volumes: Mapping[str, Volume], mask: Mask) -
     images = {TRANSLATION: volumes["translation"].array}
     if "source" in volumes:
         images |= {name: table.apply(volumes["source"].array) for name, table in scoring.tables.items()}
-    return {name: image_scores(image, reference.array, mask, high - low, regions) for name, image in images.items()}
+    return {
+        name: {
+            **image_scores(image, reference.array, mask, high - low, regions),
+            **_preset_scores(scoring, image, reference.array, mask),
+        }
+        for name, image in images.items()
+    }
+
+
+def _preset_scores(scoring: Scoring, image: NDArray[Any], reference: NDArray[Any], mask: Mask) -> Scores:
+    """The figures of the challenges' presets as ``<preset>/<figure>``; none where the target is MR."""
+    if scoring.target.modality == "mr":
+        return {}
+    return {
+        f"{name}/{figure}": value
+        for name in scoring.options.presets
+        if name in PRESETS
+        for figure, value in PRESETS[name].scores(image, reference, mask).items()
+    }
 
 
 def _add_label_scores(result: CaseResult, scoring: Scoring, volumes: Mapping[str, Volume], mask: Mask) -> None:
@@ -275,7 +299,10 @@ def _add_label_scores(result: CaseResult, scoring: Scoring, volumes: Mapping[str
         if key in volumes and "segmentation" in volumes and scoring.classes:
             segmentation, truth = volumes["segmentation"], volumes[key]
             within = mask if scoring.options.segmentation_in_mask else None
-            scores = label_scores(segmentation.array, truth.array, scoring.classes, truth.spacing_mm, within)
+            tolerance_mm = scoring.options.surface_tolerance_mm
+            scores = label_scores(
+                segmentation.array, truth.array, scoring.classes, truth.spacing_mm, within, tolerance_mm
+            )
             result.scores.setdefault(TRANSLATION, {}).update(scores)
             result.labels_of = whose
             break

@@ -1,4 +1,4 @@
-"""Dice and HD95 on shapes that one can draw on paper."""
+"""Dice, HD95, surface Dice and volumes on shapes that one can draw on paper."""
 
 import math
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from medgan.metrics.segmentation import dice, hd95_mm, segmentation_score
+from medgan.metrics.segmentation import dice, segmentation_score
+from medgan.metrics.surfaces import hd95_mm, surface_dice
 
 
 def cube(first: tuple[int, int, int], side: int, shape: tuple[int, int, int] = (20, 20, 20)) -> np.ndarray:
@@ -122,6 +123,98 @@ def test_maps_without_any_organ_have_no_mean() -> None:
     assert math.isnan(score.dice)
     assert math.isnan(score.hd95_mm)
     assert (score.missed, score.spurious) == (0, 0)
+
+
+def test_a_slab_that_is_moved_within_the_tolerance_keeps_its_surface_dice() -> None:
+    a = cube((5, 5, 5), 6)
+    b = np.roll(a, 2, axis=2)
+    assert surface_dice(a, b, (1, 1, 1.5), 3.0) == 1
+    assert surface_dice(a, a, (1, 1, 1.5), 0.0) == 1
+
+
+def test_surface_dice_weighs_faces_by_their_area() -> None:
+    a = np.zeros((4, 5, 12), dtype=bool)
+    a[1:3, 1:4, 2:6] = True  # 2 x 3 x 4 voxels of 1 x 1 x 5 mm
+    b = a.copy()
+    b[1:3, 1:4, 6] = True  # one layer more: its 6 voxels are 5 mm beyond
+    sides, end = 2 * (2 + 3) * 5, 6  # mm2 of each layer's sides, of one end
+    total = (4 * sides + 2 * end) + (5 * sides + 2 * end)
+    # two voxels wide, each layer is all surface, so that of a nothing is far from b
+    assert surface_dice(a, b, (1, 1, 5), 4.9) == pytest.approx((total - sides - end) / total)
+    assert surface_dice(a, b, (1, 1, 5), 5.0) == 1
+
+
+def test_surface_dice_agrees_with_a_search_over_all_pairs_of_surface_voxels() -> None:
+    rng = np.random.default_rng(0)
+    spacing_mm = np.array([1.0, 1.5, 3.0])
+    a, b = (rng.random((7, 6, 5)) < share for share in (0.2, 0.25))
+
+    def surface(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        faces = {}
+        for voxel in np.argwhere(mask):
+            for axis in range(3):
+                for step in (-1, 1):
+                    other = voxel.copy()
+                    other[axis] += step
+                    inside = (other >= 0).all() and (other < mask.shape).all() and mask[tuple(other)]
+                    area = 0 if inside else spacing_mm.prod() / spacing_mm[axis]
+                    faces[tuple(voxel)] = faces.get(tuple(voxel), 0) + area
+        kept = [(place, area) for place, area in faces.items() if area]
+        return np.array([place for place, _ in kept]) * spacing_mm, np.array([area for _, area in kept])
+
+    (at_a, area_a), (at_b, area_b) = surface(a), surface(b)
+    apart = np.linalg.norm(at_a[:, None] - at_b[None], axis=-1)
+    for tolerance_mm in (0.5, 1.0, 1.6, 3.1):
+        near = area_a[apart.min(axis=1) <= tolerance_mm].sum() + area_b[apart.min(axis=0) <= tolerance_mm].sum()
+        assert surface_dice(a, b, spacing_mm, tolerance_mm) == pytest.approx(near / (area_a.sum() + area_b.sum()))
+    worst = max(np.percentile(apart.min(axis=1), 95), np.percentile(apart.min(axis=0), 95))
+    assert hd95_mm(a, b, spacing_mm) == pytest.approx(worst)
+
+
+def test_surfaces_are_lines_in_2d() -> None:
+    a, b = np.zeros((12, 12), dtype=bool), np.zeros((12, 12), dtype=bool)
+    a[2:6, 2:6], b[2:6, 3:7] = True, True
+    assert dice(a, b) == 0.75
+    assert hd95_mm(a, b, (1, 2)) == pytest.approx(2)
+    assert surface_dice(a, b, (1, 2), 2.0) == 1
+    assert 0 < surface_dice(a, b, (1, 2), 0.5) < 1
+
+
+def test_surface_dice_of_one_empty_mask_is_0_and_of_two_nothing() -> None:
+    nothing, something = np.zeros((6, 6, 6), dtype=bool), cube((1, 1, 1), 3, (6, 6, 6))
+    assert surface_dice(nothing, something, (1, 1, 1), 100) == surface_dice(something, nothing, (1, 1, 1), 100) == 0
+    assert math.isnan(surface_dice(nothing, nothing, (1, 1, 1), 1))
+
+
+def test_balls_have_their_volume_in_ml_and_differ_by_what_they_differ() -> None:
+    spacing_mm = (1.0, 0.8, 1.25)
+    large, small = ball(20, spacing_mm), ball(15, spacing_mm)
+    (organ,) = segmentation_score(large.astype(int), small.astype(int), [1], spacing_mm).organs
+    assert organ.volume_ml == pytest.approx(4 / 3 * math.pi * 2**3, rel=0.01)
+    assert organ.reference_volume_ml == pytest.approx(4 / 3 * math.pi * 1.5**3, rel=0.01)
+    assert organ.volume_difference_ml == pytest.approx(organ.volume_ml - organ.reference_volume_ml)
+    assert organ.volume_difference_percent == pytest.approx(100 * ((20 / 15) ** 3 - 1), rel=0.02)
+
+
+def test_volumes_of_missed_spurious_and_absent_organs_are_told_apart() -> None:
+    reference = np.where(cube((2, 2, 2), 10), 1, 0)
+    prediction = np.where(cube((2, 2, 2), 10), 2, 0)
+    missed, spurious, absent = segmentation_score(prediction, reference, [1, 2, 3], (1, 1, 1)).organs
+    assert (missed.volume_difference_ml, missed.volume_difference_percent, missed.surface_dice) == (-1, -100, 0)
+    assert (spurious.volume_difference_ml, spurious.surface_dice) == (1, 0)
+    assert math.isnan(spurious.volume_difference_percent)
+    assert math.isnan(absent.volume_ml)
+    assert math.isnan(absent.surface_dice)
+    assert math.isnan(absent.volume_difference_percent)
+
+
+def test_surface_dice_has_its_mean_with_and_without_missed_organs() -> None:
+    reference = np.where(cube((2, 2, 2), 4), 1, 0) + np.where(cube((12, 12, 12), 4), 2, 0)
+    score = segmentation_score(np.where(reference == 1, 1, 0), reference, [1, 2], (1, 1, 1), tolerance_mm=1)
+    assert (score.surface_dice, score.surface_dice_found) == (0.5, 1)
+    moved = np.roll(np.where(reference == 1, 1, 0), 2, axis=0)
+    strict, lax = (segmentation_score(moved, reference, [1], (1, 1, 1), tolerance_mm=mm) for mm in (1, 2))
+    assert strict.surface_dice < lax.surface_dice == 1
 
 
 def test_shapes_that_differ_are_refused() -> None:

@@ -15,6 +15,16 @@ from numpy.typing import NDArray
 from medgan.metrics.image import bias, mae, psnr, ssim
 from medgan.metrics.segmentation import segmentation_score
 
+ORGAN_METRICS = (
+    "dice",
+    "hd95_mm",
+    "surface_dice",
+    "volume_ml",
+    "reference_volume_ml",
+    "volume_difference_ml",
+    "volume_difference_percent",
+)
+
 
 def image_scores(
     prediction: NDArray[Any],
@@ -53,17 +63,31 @@ def label_scores(
     classes: Mapping[int, str],
     spacing_mm: Sequence[float],
     mask: NDArray[np.bool_] | None,
+    tolerance_mm: float = 2.0,
 ) -> dict[str, float]:
-    """Mean ``dice, hd95_mm, hd95_found_mm, missed, spurious`` and ``dice/<class>, hd95_mm/<class>``, see
-    `segmentation_score`."""
-    score = segmentation_score(prediction, reference, classes, spacing_mm, mask)
+    """The means of `segmentation_score`, ``dice`` to ``spurious``, and `ORGAN_METRICS` of each class.
+
+    Args:
+        prediction: label map.
+        reference: the true one, same shape.
+        classes: names by value.
+        spacing_mm: voxel size along each axis.
+        mask: only what lies in it counts.
+        tolerance_mm: of surface Dice.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    score = segmentation_score(prediction, reference, classes, spacing_mm, mask, tolerance_mm=tolerance_mm)
     scores = {
         "dice": score.dice,
         "hd95_mm": score.hd95_mm,
         "hd95_found_mm": score.hd95_found_mm,
+        "surface_dice": score.surface_dice,
+        "surface_dice_found": score.surface_dice_found,
         "missed": float(score.missed),
         "spurious": float(score.spurious),
     }
-    scores |= {f"dice/{classes[organ.label]}": organ.dice for organ in score.organs}
-    scores |= {f"hd95_mm/{classes[organ.label]}": organ.hd95_mm for organ in score.organs}
+    for metric in ORGAN_METRICS:
+        scores |= {f"{metric}/{classes[organ.label]}": float(getattr(organ, metric)) for organ in score.organs}
     return scores
