@@ -94,7 +94,7 @@ def score_digits(sampler: Sampler, digits: Digits, *, per_class: int = 100, seed
 def draw(sampler: Sampler, classes: Tensor, *, seed: int) -> Tensor:
     """One sample ``(C, *S)`` for each of `classes` ``(N,)``, of the class where the sampler can be asked for one."""
     latents = sampler.latents(len(classes), torch.Generator().manual_seed(seed))
-    parts = zip(latents.split(256), classes.split(256), strict=True)
+    parts = zip(torch.split(latents, 256), torch.split(classes, 256), strict=True)
     return torch.cat([sampler(part, asked if sampler.num_classes else None).float().cpu() for part, asked in parts])
 
 
@@ -202,7 +202,7 @@ def score_translation(
     known, held = (_pairs(source, split, direction, kind, count, seed) for split in ("train", "test"))
     units = RANGES[contrast].denormalize
     recipe.eval()
-    fake = torch.cat([network(part).float() for part in held[0].split(32)])
+    fake = torch.cat([network(part).float() for part in torch.split(held[0], 32)])
     truth, body = units(held[1]), held[2] > 0
 
     def table(bins: int) -> float:

@@ -27,9 +27,9 @@ class SliceBySlice(nn.Module):
 
     def forward(self, volume: Tensor) -> Tensor:
         slices = volume.movedim(self.axis + 2, 1)
-        parts = slices.flatten(0, 1).split(self.at_once)  # type: ignore[no-untyped-call]
+        parts = torch.split(slices.flatten(0, 1), self.at_once)
         made = torch.cat([cast(Tensor, self.network(part)) for part in parts])
-        return made.unflatten(0, slices.shape[:2]).movedim(1, self.axis + 2)
+        return made.reshape(*slices.shape[:2], *made.shape[1:]).movedim(1, self.axis + 2)
 
 
 def for_volumes(network: nn.Module, patch_size: Sequence[int] | None) -> nn.Module:

@@ -143,7 +143,7 @@ class CUT(Recipe):
         if count <= self.places:
             return torch.arange(count, device=of_map.device).expand(len(of_map), count)
         pool = F.adaptive_max_pool2d if len(size) == 2 else F.adaptive_max_pool3d
-        inside = cast(Tensor, pool(body, size)).flatten(1)
+        inside = pool(body, size).flatten(1)
         return torch.multinomial(inside + 1e-6, self.places)
 
     @torch.no_grad()
