@@ -29,11 +29,11 @@ _DARKEST_BODY = -0.998
 class PhantomFilms(Source):
     """Films of the coronal plane through the heart: ``(1, frames, size, size)``, one body each.
 
-    Axes are time, rows and columns; the first row is superior, the first column the patient's right. The diaphragm and what lies about it goes up and down as the patient breathes, by
-    the fourth power of a cosine: longer at the end of expiration (Lujan et al., "A method for incorporating organ
-    motion due to breathing into 3D dose calculations", 1999). The heart contracts and widens, several beats in a
-    breath. Tissue moves with its texture, and each frame has noise of its own. Amplitudes, periods and phases are the
-    film's own. Each split has bodies of its own.
+    Axes are time, rows and columns; the first row is superior, the first column the patient's right. The diaphragm and
+    what lies about it goes up and down as the patient breathes, by the fourth power of a cosine: longer at the end of
+    expiration (Lujan et al., "A method for incorporating organ motion due to breathing into 3D dose calculations",
+    1999). The heart contracts and widens, several beats in a breath. Tissue moves with its texture, and each frame has
+    noise of its own. Amplitudes, periods and phases are the film's own. Each split has bodies of its own.
     """
 
     def __init__(

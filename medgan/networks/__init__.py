@@ -12,18 +12,24 @@ from medgan.networks.resnet import ResNetGenerator
 from medgan.networks.segmentor import SegResNetSegmentor, UNetSegmentor
 from medgan.networks.srgan import Scale, SRGANCritic, SRResNet
 from medgan.networks.stylegan2 import ResidualCritic, StyleGenerator
+from medgan.networks.temporal import FilmGenerator, SpectralCritic
 from medgan.networks.unet import UNetGenerator
 
 GENERATORS: dict[str, Callable[..., nn.Module]] = {"unet": UNetGenerator, "resnet": ResNetGenerator}
 DISCRIMINATORS: dict[str, Callable[..., nn.Module]] = {"patchgan": PatchGAN}
 ENLARGERS: dict[str, Callable[..., nn.Module]] = {"srresnet": SRResNet}
 SEGMENTORS: dict[str, Callable[..., nn.Module]] = {"segresnet": SegResNetSegmentor, "unet": UNetSegmentor}
-SYNTHESIZERS: dict[str, Callable[..., nn.Module]] = {"mlp": MLPSynthesizer, "dcgan": DCGANSynthesizer}
+SYNTHESIZERS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": MLPSynthesizer,
+    "dcgan": DCGANSynthesizer,
+    "films": FilmGenerator,
+}
 CRITICS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLPCritic,
     "dcgan": DCGANCritic,
     "srgan": SRGANCritic,
     "stylegan2": ResidualCritic,
+    "spectral": SpectralCritic,
 }
 
 __all__ = [
@@ -35,6 +41,7 @@ __all__ = [
     "SYNTHESIZERS",
     "DCGANCritic",
     "DCGANSynthesizer",
+    "FilmGenerator",
     "MLPCritic",
     "MLPSynthesizer",
     "PatchGAN",
@@ -45,6 +52,7 @@ __all__ = [
     "Scale",
     "SegResNetSegmentor",
     "SpatialDims",
+    "SpectralCritic",
     "StyleGenerator",
     "UNetGenerator",
     "UNetSegmentor",

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+from medgan.recipes.cgan import CGAN
 from medgan.recipes.conditional_cyclegan import ConditionalCycleGAN
 from medgan.recipes.cut import CUT
 from medgan.recipes.cyclegan import CycleGAN
 from medgan.recipes.dcgan import DCGAN
 from medgan.recipes.density_network import DensityNetwork
+from medgan.recipes.dvdgan import DVDGAN
 from medgan.recipes.gan import GAN
 from medgan.recipes.pix2pix import Pix2Pix
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe, Sampler
@@ -21,6 +23,7 @@ from medgan.recipes.wgan_gp import WGANGP
 RECIPES: dict[str, Callable[..., Recipe]] = {
     "density_network": DensityNetwork,
     "gan": GAN,
+    "cgan": CGAN,
     "dcgan": DCGAN,
     "wgan": WGAN,
     "wgan_gp": WGANGP,
@@ -33,11 +36,14 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "cut": CUT,
     "srgan": SRGAN,
     "stylegan2": StyleGAN2,
+    "dvdgan": DVDGAN,
 }
 
 __all__ = [
+    "CGAN",
     "CUT",
     "DCGAN",
+    "DVDGAN",
     "GAN",
     "RECIPES",
     "SNGAN",
