@@ -1,4 +1,4 @@
-"""Means over patients and how sure they are."""
+"""Means over patients and how sure they are; whether two runs differ; how well two measurements agree."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
+
+_EXACT = 50  # pairs up to which all signs are counted
+_Z = 1.96  # standard deviations that hold 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -67,3 +71,101 @@ def _interval(found: Sequence[tuple[Hashable, float]], resamples: int, seed: int
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two measurements of the same thing agree, in the unit that was measured.
+
+    Attributes:
+        bias: mean of first minus second.
+        bias_low, bias_high: its 95 % interval.
+        sd: sample standard deviation of the differences.
+        lower: lower limit of agreement, bias - 1.96 sd.
+        lower_low, lower_high: its 95 % interval.
+        upper: upper limit of agreement, bias + 1.96 sd.
+        upper_low, upper_high: its 95 % interval.
+        count: pairs that have both values.
+        without: pairs that lack one of them.
+    """
+
+    bias: float
+    bias_low: float
+    bias_high: float
+    sd: float
+    lower: float
+    lower_low: float
+    lower_high: float
+    upper: float
+    upper_low: float
+    upper_high: float
+    count: int
+    without: int
+
+
+def bland_altman(first: Sequence[float], second: Sequence[float]) -> Agreement:
+    """Bias and limits of agreement of paired measurements, one pair per patient; NaN where one is missing.
+
+    Bland and Altman, "Statistical methods for assessing agreement between two methods of clinical measurement", 1986;
+    intervals from Student's t with n - 1 degrees of freedom and, of the limits, their approximate variance
+    (1 / n + 1.96^2 / (2 (n - 1))) sd^2, "Measuring agreement in method comparison studies", 1999, Section 2.
+
+    Returns:
+        All but the bias NaN for fewer than two pairs.
+    """
+    gaps = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    found = gaps[np.isfinite(gaps)]
+    n, without = len(found), int(len(gaps) - np.isfinite(gaps).sum())
+    bias = float(found.mean()) if n else math.nan
+    if n < 2:
+        return Agreement(bias, *[math.nan] * 9, n, without)
+    sd, t = float(found.std(ddof=1)), float(stats.t.ppf(0.975, n - 1))
+    around_bias = t * sd / math.sqrt(n)
+    around_limit = t * sd * math.sqrt(1 / n + _Z**2 / (2 * (n - 1)))
+    ends = [bias - around_bias, bias + around_bias, sd]
+    for limit in (bias - _Z * sd, bias + _Z * sd):
+        ends += [limit, limit - around_limit, limit + around_limit]
+    return Agreement(bias, *ends, n, without)
+
+
+def paired_wilcoxon(first: Sequence[float], second: Sequence[float]) -> float:
+    """p-value, two-sided, of the hypothesis that paired values differ by chance, one pair per patient.
+
+    Pairs that lack a value (NaN) are left out, and so are those that are equal; if nothing is left of some pairs, the
+    result is 1, and without pairs NaN. Exact up to 50 pairs, with ties too, else the normal approximation. With fewer
+    than six pairs no p-value can be below 0.05.
+
+    Wilcoxon, "Individual Comparisons by Ranking Methods", 1945.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if not (math.isnan(a) or math.isnan(b))]
+    gaps = np.array([a - b for a, b in pairs if a != b], dtype=np.float64)
+    if not gaps.size:
+        return 1.0 if pairs else math.nan
+    if len(gaps) > _EXACT:
+        return float(stats.wilcoxon(gaps, method="approx").pvalue)
+    doubled = (2 * stats.rankdata(np.abs(gaps))).astype(int)  # ranks of ties are whole or half
+    ways = np.ones(1)  # of the signs of the ranks so far to give each sum
+    for rank in doubled:
+        ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
+    found = int(doubled[gaps > 0].sum())
+    return min(1.0, float(2 * min(ways[: found + 1].sum(), ways[found:].sum()) / ways.sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for being several, in the order given; NaN stays NaN and counts as no test.
+
+    The k-th smallest of n is multiplied by n - k + 1, is at least its predecessor, and at most 1: whoever rejects what
+    is below 0.05 errs in any of the tests with a probability of at most 0.05.
+
+    Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+    """
+    corrected = [math.nan] * len(p_values)
+    order = sorted((index for index, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    highest = 0.0
+    for rank, index in enumerate(order):
+        highest = min(1.0, max(highest, p_values[index] * (len(order) - rank)))
+        corrected[index] = highest
+    return corrected
