@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from medgan.config import InputError
 from medgan.data.cases import Case
 from medgan.data.store import open_store, read_json, relative_path, write_json
 from medgan.data.volume import IMAGE_SUFFIXES, read_volume, write_volume
+from medgan.metrics.seams import SeamScore
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
 from medgan.translator import TranslateOptions, VolumeTranslator, directions, load_translator
@@ -84,9 +86,9 @@ def translate_run(
 
     ``RUN/translate/<direction>/`` holds ``<subject>.nii.gz``, ``<subject>_segmentation.nii.gz`` and ``cases.json``:
     for each case subject, split and the paths of source, label (of the source), translation, segmentation, reference
-    (the same patient in the target domain) and reference_label; null where there is none. Paths start at the folder
-    of ``cases.json``. What stands and was made from the same volume by the same weights and options is kept, and so is
-    ``cases.json`` where nothing changes.
+    (the same patient in the target domain) and reference_label; null where there is none; and as seams the fields of a
+    `SeamScore` in stored units. Paths start at the folder of ``cases.json``. What stands and was made from the same
+    volume by the same weights and options is kept, and so is ``cases.json`` where nothing changes.
 
     Raises:
         InputError: no case held out in the source domain, a patient that was in another split when the run was
@@ -113,8 +115,10 @@ def translate_run(
             try:
                 row["made_from"] = f"{translator.fingerprint[:16]}-{_file_fingerprint(case.image)[:16]}"
                 is_same = before.get(case.subject, {}).get("made_from") == row["made_from"]
-                if not (is_same and target.exists() and (labels is None or labels.exists())):
-                    _translate_file(translator, case.image, target, labels)
+                if is_same and target.exists() and (labels is None or labels.exists()):
+                    row["seams"] = before[case.subject].get("seams")
+                else:
+                    row["seams"] = asdict(_translate_file(translator, case.image, target, labels))
             except InputError as mistake:
                 mistakes.append(str(mistake))
                 continue
@@ -138,7 +142,7 @@ def _refuse_moved(run: RunDir, cases: Sequence[Case]) -> None:
             )
 
 
-def _translate_file(translator: VolumeTranslator, source: Path, target: Path, labels: Path | None) -> None:
+def _translate_file(translator: VolumeTranslator, source: Path, target: Path, labels: Path | None) -> SeamScore:
     """Translate one file. The image is written last: where it stands, all stands."""
     volume = read_volume(source)
     translation = translator.translate(volume)
@@ -146,6 +150,7 @@ def _translate_file(translator: VolumeTranslator, source: Path, target: Path, la
         target.unlink(missing_ok=True)
         write_volume(labels, translation.segmentation, volume)
     write_volume(target, translation.image, volume)
+    return translation.seams
 
 
 def _report(mistakes: Sequence[str], count: int) -> None:

@@ -1,7 +1,8 @@
 """A trained run as a function of volumes: the other modality, on the input's own grid.
 
-A volume is prepared as the training's volumes were, goes through the generator in one piece (in blended windows where
-it is too large), and back to its own grid and to stored units. Beside it lies what the target's segmentor reads off it.
+A volume is prepared as the training's volumes were, goes through the generator as if in one piece, however large it is
+(`medgan.networks.windows`), and back to its own grid and to stored units. Beside it lies what the target's segmentor
+reads off it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from medgan.checkpoint import (
@@ -44,7 +45,9 @@ from medgan.data.volume import (
     to_metatensor,
     to_nibabel,
 )
-from medgan.networks.windows import Size, evaluate, largest_window, sees_window
+from medgan.metrics.seams import SeamScore, border_jumps, difference_rms
+from medgan.networks.slicewise import for_volumes
+from medgan.networks.windows import Evaluation, Evaluator, Size, filled_up, frozen_for
 from medgan.preprocess import PreparedDomain, PreprocessOptions, prepare_input
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
@@ -67,14 +70,15 @@ class TranslateOptions(StrictModel):
     mask_background: bool = Field(
         True, description="outside the source's body the target's background, where training masked it too"
     )
-    max_voxels: PositiveInt = Field(
-        8_000_000, description="prepared volumes up to this size are translated in one piece, which has no seams"
+    memory_gb: PositiveFloat = Field(
+        2.0, description="GiB that a network's maps may take, on top of the volumes; decides time, never the result"
     )
     window: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
-        None, description="voxels of the windows for larger ones; null: as large as max_voxels allows"
+        None, description="voxels of the working grid that are computed at a time; null: as memory_gb allows"
     )
-    overlap: float = Field(0.25, ge=0, lt=1, description="of neighbouring windows, share of a window")
-    batch_size: PositiveInt = Field(1, description="windows at a time")
+    seam_check: bool = Field(
+        False, description="translate twice, windows shifted by half, and note the difference; costs a second run"
+    )
     precision: Precision = Field("auto", description="of the networks; auto: bf16 where the processor has it")
 
 
@@ -85,10 +89,12 @@ class Translation:
     Attributes:
         image: (X, Y, Z) in stored units of the target: int16 HU for CT, else float32.
         segmentation: (X, Y, Z) integer labels that the target's segmentor reads off the translation, or None.
+        seams: what the cut into windows did to the image, in the body, in stored units.
     """
 
     image: NDArray[Any]
     segmentation: NDArray[Any] | None
+    seams: SeamScore
 
 
 class VolumeTranslator:
@@ -113,6 +119,7 @@ class VolumeTranslator:
         if not isinstance(intensity, Intensity):
             raise InputError(f"domain {target.name}: holds no typical intensity map; run `medgan preprocess` again")
         self.intensity: Intensity = intensity
+        self._evaluators: dict[nn.Module, Evaluator] = {}
 
     @overload
     def __call__(self, image: Volume) -> Volume: ...
@@ -154,11 +161,14 @@ class VolumeTranslator:
         place = str(volume.path or "volume")
         with _enough_memory(place), torch.inference_mode():
             prepared = self._prepare(volume, place)
-            fake = self._evaluate(self.generator, torch.from_numpy(prepared.image)[None, None])
+            given, body = torch.from_numpy(prepared.image)[None, None], torch.from_numpy(prepared.body)[None, None]
+            made = self._evaluate(self.generator, given, body)
+            seams = self._seams(made, given, body)
+            fake = made.values
             image = prepared.undo.to_input(fake[0, 0].numpy(), 1, fill=-1.0)
             if self._is_masked:
                 image[~prepared.undo.to_input(prepared.body, 0, fill=False)] = -1.0
-            return Translation(self._in_stored_units(image), self._read_labels(fake, prepared))
+            return Translation(self._in_stored_units(image), self._read_labels(fake, body, prepared.undo), seams)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -206,14 +216,22 @@ class VolumeTranslator:
             raise InputError(f"{place}: voxels of {own_mm} mm, far larger than the training's; check its voxel size")
         return options
 
-    def _read_labels(self, fake: Tensor, prepared: Prepared) -> NDArray[Any] | None:
+    def _read_labels(self, fake: Tensor, body: Tensor, undo: GridMap) -> NDArray[Any] | None:
         if self.segmentor is None:
             return None
-        if self._is_masked:
-            fake = fake.masked_fill(~torch.from_numpy(prepared.body), -1.0)
-        logits = self._evaluate(self.segmentor, fake)
-        labels = logits.argmax(1)[0].numpy().astype(np.uint8 if logits.shape[1] <= 256 else np.int16)
-        return prepared.undo.to_input(labels, 0, fill=0)
+        labels = self._evaluate(self.segmentor, fake, body, _largest_class).values
+        return undo.to_input(labels[0, 0].numpy(), 0, fill=0)
+
+    def _seams(self, made: Evaluation, given: Tensor, body: Tensor) -> SeamScore:
+        low, high = self.intensity.ends
+        scale, mask = (high - low) / 2, body[0, 0].numpy()
+        jumps = border_jumps(made.values[0, 0].numpy(), made.borders, mask)
+        across, inside = (jumps[0] * scale, jumps[1] * scale) if jumps else (None, None)
+        shifted = None
+        if self.options.seam_check:
+            again = self._evaluate(self.generator, given, body, is_shifted=True).values
+            shifted = difference_rms(made.values[0, 0].numpy(), again[0, 0].numpy(), mask) * scale
+        return SeamScore(made.windows, across, inside, shifted)
 
     def _in_stored_units(self, image: NDArray[Any]) -> NDArray[Any]:
         stored: NDArray[Any] = self.intensity.denormalize(image)
@@ -223,29 +241,37 @@ class VolumeTranslator:
         whole: NDArray[Any] = np.clip(np.rint(stored), math.ceil(low), math.floor(high))
         return whole.astype(np.int16)
 
-    def _evaluate(self, network: nn.Module, image: Tensor) -> Tensor:
-        """A network over an image, outside which lies background.
-
-        A network whose norms look at all of a window (instance or group norm) gets windows as large as in training;
-        to any other, all of the image in one piece is best.
-        """
-        options = self.options
-        if self.patch_size and sees_window(network):
-            window = options.window or self.patch_size
-        else:
-            shape, least = triple(image.shape[2:]), self.patch_size or (1, 1, 1)
-            window = largest_window(shape, least, options.max_voxels)
-            if options.window and any(length < n for length, n in zip(window, shape, strict=True)):
-                window = options.window
-        return evaluate(
-            network,
+    def _evaluate(
+        self,
+        network: nn.Module,
+        image: Tensor,
+        body: Tensor,
+        finish: Callable[[Tensor], Tensor] | None = None,
+        *,
+        is_shifted: bool = False,
+    ) -> Evaluation:
+        """A network over an image, outside which lies background; outside the body it is background, if masked."""
+        patch = self.patch_size or (1, 1, 1)
+        image, place = filled_up(image, patch)
+        where = filled_up(body, patch, False)[0] if self._is_masked else None
+        bf16 = is_bf16(self.options.precision, self.device)
+        frozen = frozen_for(network, image, patch, device=self.device, bf16=bf16, where=where)
+        if frozen is not network or network not in self._evaluators:
+            self._evaluators[network] = Evaluator(frozen, channels=image.shape[1], device=self.device, bf16=bf16)
+        made = self._evaluators[network](
             image,
-            window=window,
-            overlap=options.overlap,
-            batch_size=options.batch_size,
-            device=self.device,
-            bf16=is_bf16(options.precision, self.device),
+            memory_gb=self.options.memory_gb,
+            window=self.options.window,
+            where=where,
+            fill=0.0 if finish else -1.0,
+            finish=finish,
+            is_shifted=is_shifted,
         )
+        return made.within(place)
+
+
+def _largest_class(logits: Tensor) -> Tensor:
+    return logits.argmax(dim=1, keepdim=True).to(torch.uint8 if logits.shape[1] <= 256 else torch.int16)
 
 
 def load_translator(
@@ -281,12 +307,14 @@ def load_translator(
     source, target = (
         validate(PreparedDomain, state["domains"].get(side), f"{path}: domains.{side}") for side in direction
     )
+    patch_size = triple(state["patch_size"]) if "patch_size" in state else None
+    segmentor = recipe.segmentor("B" if direction == "AB" else "A")
     return VolumeTranslator(
-        generator,
-        recipe.segmentor("B" if direction == "AB" else "A"),
+        for_volumes(generator, patch_size),
+        segmentor and for_volumes(segmentor, patch_size),
         source=source,
         target=target,
-        patch_size=triple(state["patch_size"]) if "patch_size" in state else None,
+        patch_size=patch_size,
         options=options,
         device=choose_device(device),
     )
@@ -308,7 +336,7 @@ def _enough_memory(place: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError):
-        way_out = "lower translate.max_voxels, or use --device cpu"
+        way_out = "lower translate.memory_gb, or use --device cpu"
         raise InputError(f"{place}: too large for the memory; {way_out}") from None
 
 

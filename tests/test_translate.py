@@ -19,7 +19,6 @@ from medgan.data.cases import Case, Domain
 from medgan.data.phantom import make_phantom
 from medgan.data.store import StoredCase, write_index
 from medgan.data.volume import Volume, read_volume
-from medgan.networks.windows import evaluate, largest_window, sees_window
 from medgan.preprocess import PreparedDomain, PreprocessOptions
 from medgan.recipes import Pix2Pix, SegCycleGAN
 from medgan.rundir import RunDir
@@ -294,54 +293,37 @@ def test_an_mr_of_another_scale_gets_a_body_threshold_of_its_own(caplog: pytest.
 # Windows
 
 
-def test_windows_of_a_voxelwise_network_leave_no_seams() -> None:
-    image = torch.rand(1, 1, 40, 30, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    network = nn.Conv3d(1, 3, 1)
-    common = {"overlap": 0.25, "batch_size": 2, "device": torch.device("cpu"), "bf16": False}
-    with torch.no_grad():
-        whole = evaluate(network, image, window=(40, 30, 20), **common)
-        assert torch.equal(whole, network(image))
-        assert torch.allclose(evaluate(network, image, window=(16, 16, 16), **common), whole, atol=1e-5)
-        larger = evaluate(network, image[..., :5], window=(16, 16, 16), **common)
-    assert torch.allclose(larger, whole[..., :5], atol=1e-5)
-
-
-def test_around_the_image_lies_background() -> None:
-    sums = nn.Conv3d(1, 1, 3, padding=1, bias=False)
-    nn.init.ones_(sums.weight)
-    with torch.no_grad():
-        out = evaluate(
-            sums,
-            torch.zeros(1, 1, 4, 4, 4),
-            window=(6, 6, 6),
-            overlap=0.25,
-            batch_size=1,
-            device=torch.device("cpu"),
-            bf16=False,
-        )
-    assert out[0, 0, 0, 0, 0] == -19  # 27 neighbours, 8 of them in the image
-
-
-def test_a_window_is_the_whole_volume_where_that_fits_and_never_less_than_a_patch() -> None:
-    assert largest_window((50, 60, 70), (16, 16, 16), 300_000) == (50, 60, 70)
-    assert largest_window((50, 10, 70), (16, 16, 16), 300_000) == (50, 16, 70)
-    assert largest_window((200, 200, 40), (16, 16, 16), 100 * 100 * 40) == (96, 96, 40)
-    assert largest_window((200, 200, 200), (64, 64, 64), 1000) == (64, 64, 64)
-
-
-def test_only_norms_over_space_bind_a_network_to_its_patch(run: RunDir) -> None:
-    to_mr = load_translator(run, "AB", device="cpu")
-    assert to_mr.segmentor is not None
-    assert not sees_window(to_mr.generator)
-    assert sees_window(to_mr.segmentor)
-    sizes = []
-    for network in (to_mr.generator, to_mr.segmentor):
-        network.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape[2:])))
+def test_a_translation_does_not_depend_on_its_windows_and_says_so(run: RunDir) -> None:
     phantom = make_phantom(1, SHAPE)
-    to_mr(Volume(phantom.ct, phantom.affine, None, SHAPE, None))
-    assert len(sizes) > 2
-    assert sizes[0][0] > 16
-    assert set(sizes[1:]) == {(16, 16, 8)}
+    volume = Volume(phantom.ct, phantom.affine, None, SHAPE, None)
+    whole = load_translator(run, "AB", device="cpu", options=EXACT).translate(volume)
+    options = EXACT.model_copy(update={"window": (8, 8, 4), "seam_check": True})
+    cut = load_translator(run, "AB", device="cpu", options=options).translate(volume)
+    assert np.allclose(cut.image, whole.image, atol=1e-2)
+    assert whole.segmentation is not None
+    assert cut.segmentation is not None
+    assert (cut.segmentation == whole.segmentation).mean() > 0.999
+    assert cut.seams.windows > 4
+    assert cut.seams.shifted_rms == pytest.approx(0, abs=1e-2)
+    assert cut.seams.jump_ratio == pytest.approx(1, abs=0.5)
+    assert whole.seams.windows == 1
+    assert whole.seams.shifted_rms is None
+
+
+def test_a_network_whose_output_ends_with_its_window_is_caught_by_the_seam_check() -> None:
+    class Ramp(nn.Module):
+        """Looks as if it saw one voxel only, but counts from the window's corner."""
+
+        def forward(self, image: Tensor) -> Tensor:
+            return image * 0 + torch.linspace(-0.5, 0.5, image.shape[-1])
+
+    phantom = make_phantom(1, SHAPE)
+    options = EXACT.model_copy(update={"window": (8, 8, 4), "seam_check": True})
+    seams = translator(Ramp(), options=options).translate(Volume(phantom.ct, phantom.affine, None, SHAPE, None)).seams
+    assert seams.shifted_rms is not None
+    assert seams.shifted_rms > 50
+    assert seams.jump_ratio is not None
+    assert seams.jump_ratio > 1.5
 
 
 # Checkpoints
