@@ -61,6 +61,15 @@ def test_a_translation_equal_to_its_source_is_cheaper_than_a_shuffled_one() -> N
     assert recipe.contrast(image, image, recipe.G) < recipe.contrast(image, shuffled, recipe.G)
 
 
+def test_the_image_itself_need_not_be_compared() -> None:
+    image = torch.rand(1, 1, 16, 16)
+    whole, deep = make(places=2**10), make(places=2**10, first_map=2)
+    assert len(whole.heads) == 3
+    assert len(deep.heads) == 1
+    assert deep.heads[0][0].in_features == 16  # the coarsest map of the two levels
+    assert torch.isfinite(deep.contrast(image, image, deep.G))
+
+
 def test_places_are_all_different_and_in_the_body_while_it_has_any() -> None:
     recipe = make(places=40)
     body = torch.zeros(2, 1, 16, 16)
@@ -86,5 +95,7 @@ def test_it_translates_in_its_one_direction(direction) -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(InputError, match="channels_B"):
         make(channels_A=2)
+    with pytest.raises(InputError, match="first_map"):
+        make(first_map=3)
     with pytest.raises(InputError, match="encode"):
         make(generator_net=Component(name="medgan.networks.UNetSegmentor", channels=8))

@@ -72,6 +72,14 @@ class CUT(Recipe):
         lambda_identity: Annotated[
             float, Field(ge=0, description="weight of PatchNCE between a target image and its translation (FastCUT: 0)")
         ] = 1.0,
+        first_map: Annotated[
+            int,
+            Field(
+                ge=0,
+                description="the first of the encoder's maps that is compared; 0: the image itself, as in the paper, "
+                "which asks for equal intensities and suits domains that share them",
+            ),
+        ] = 0,
         places: Annotated[int, Field(ge=2, description="places of each map that are compared, of each image")] = 256,
         features: Annotated[int, Field(ge=1, description="length of a place's feature vector")] = 256,
         temperature: Annotated[float, Field(gt=0, description="of PatchNCE")] = 0.07,
@@ -93,15 +101,18 @@ class CUT(Recipe):
         self.G = generator(generator_net, spatial_dims, source, target, keep_background)
         self.D = discriminator(discriminator_net, spatial_dims, target)
         self.ema = averaged(self.G, ema_decay)
-        if not hasattr(_encoder(self.G), "encode"):
+        if not hasattr(_encoder(self.G), "encoder_channels"):
             raise InputError(f"recipe.generator_net: '{generator_net.name}' has no method encode; use unet or resnet")
+        compared = _encoder(self.G).encoder_channels[first_map:]
+        if not compared:
+            raise InputError(f"recipe.first_map: {first_map}, but '{generator_net.name}' has no map of that number")
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Linear(channels, features), nn.ReLU(), nn.Linear(features, features))
-            for channels in _encoder(self.G).encoder_channels
+            for channels in compared
         )
         self.game = OBJECTIVES[objective]
         self.lambda_adv, self.lambda_nce, self.lambda_identity = lambda_adv, lambda_nce, lambda_identity
-        self.places, self.temperature = places, temperature
+        self.first_map, self.places, self.temperature = first_map, places, temperature
         self.optimizers = {
             "G": adam([self.G, self.heads], lr, beta1),
             "D": adam([self.D], lr_discriminator, beta1),
@@ -125,13 +136,14 @@ class CUT(Recipe):
         return losses_D | losses_G
 
     def contrast(self, source: Tensor, fake: Tensor, network: nn.Module) -> Tensor:
-        """PatchNCE between two images ``(B, C, *S)``, the mean over the maps of the encoder of `network`; a scalar."""
+        """PatchNCE between two images ``(B, C, *S)``, the mean over maps of the encoder of `network`; a scalar."""
         encode = _encoder(network).encode
         with torch.no_grad():
             of_source = encode(source)
         body = (of_source[0] > -1).any(dim=1, keepdim=True).float()
         terms = []
-        for head, theirs, ours in zip(self.heads, of_source, encode(fake), strict=True):
+        compared = of_source[self.first_map :], encode(fake)[self.first_map :]
+        for head, theirs, ours in zip(self.heads, *compared, strict=True):
             where = self._draw(body, theirs)
             terms.append(patch_nce(head(_at(ours, where)), head(_at(theirs, where)), self.temperature))
         return torch.stack(terms).mean()
