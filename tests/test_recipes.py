@@ -41,6 +41,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "critic_net": Component(name="srgan", features=4, levels=1, hidden=4),
     },
     "stylegan2": {"channels": 4, "max_channels": 8, "latent_dim": 4, "mapping_layers": 2},
+    "dvdgan": {
+        "generator_net": Component(name="films", channels=4, max_channels=4),
+        "spatial_net": Component(name="spectral", channels=4, max_channels=4),
+        "temporal_net": Component(name="spectral", channels=4, max_channels=4),
+        "latent_dim": 4,
+        "judged_frames": 2,
+        "critic_steps": 2,
+    },
     "cyclegan": SMALL | {"lambda_identity": 1.0, "lambda_gradient": 1.0, "pool_size": 2},
     "conditional_cyclegan": SMALL | {"lambda_identity": 1.0, "pool_size": 2},
     "seg_cyclegan": SMALL
@@ -162,7 +170,7 @@ def test_validation_gives_a_score_and_changes_nothing(name: str, spatial_dims: i
     assert torch.isfinite(measures["score"])
     previews = recipe.preview(batch(spatial_dims))
     assert all(torch.equal(value, before[key]) for key, value in weights(recipe).items())
-    assert all(image.shape[2:] == (SIZE,) * spatial_dims for image in previews.values())
+    assert all(set(image.shape[2:]) == {SIZE} for image in previews.values())  # films are shown frame by frame
 
 
 @TRANSLATING
@@ -312,3 +320,11 @@ def test_background_comes_out_as_background_and_the_body_is_translated(name: str
     translated = network(image)
     assert (translated[:, :, :3] == -1).all()
     assert (translated[:, :, 3:] > -0.9).all()
+
+
+@pytest.mark.parametrize("name", ["pix2pix", "cyclegan", "conditional_cyclegan", "cut"])
+def test_a_generator_may_be_let_paint_where_its_source_is_empty(name: str) -> None:
+    recipe = make(name, 2, keep_background=False)
+    network = recipe.translator("BA")
+    assert network is not None
+    assert (network(torch.full((1, 1, SIZE, SIZE), -1.0)) > -0.9).all()
