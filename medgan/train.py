@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -55,6 +55,9 @@ class TrainOptions(StrictModel):
     validation_patches: int = Field(8, gt=0, description="patches per look, always the same ones")
     preview_every: int = Field(500, gt=0, description="steps between preview pictures")
     checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
+    keep_every: int | None = Field(
+        None, gt=0, description="steps between networks that are kept for good, checkpoints/<step>.pt; null: none"
+    )
 
 
 def train(
@@ -143,6 +146,8 @@ class _Loop:
                     self._validate(book)
                 if self._due(self.options.preview_every):
                     self._preview(batch, book)
+                if self.options.keep_every and self.step % self.options.keep_every == 0:
+                    self._save(f"{self.step:07d}")
                 if self._due(self.options.checkpoint_every):
                     self._save("last")
                 bar.update(task, completed=self.step)
@@ -246,7 +251,7 @@ class _Loop:
     def _logbook(self) -> Any:
         return Logbook(self.folder, self.step) if self.fabric.is_global_zero else nullcontext()
 
-    def _save(self, kind: Literal["last", "best"]) -> None:
+    def _save(self, kind: str) -> None:
         """Write a checkpoint whole or not at all. Pools differ between ranks, so each further rank writes its own."""
         if not self.fabric.is_global_zero:
             if kind == "last":
@@ -254,7 +259,7 @@ class _Loop:
                 write_checkpoint(self._of_rank(), {"step": self.step, "networks": pools})
             return
         state = self.recipe.state()
-        if kind == "best":
+        if kind != "last":
             state = {"networks": state["networks"]}
         write_checkpoint(self.place.checkpoint(kind), {**self.facts, "step": self.step, "best": self.best, **state})
 
