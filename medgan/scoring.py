@@ -224,7 +224,7 @@ def score_case(case: CaseFiles, scoring: Scoring, masks: Path | None) -> CaseRes
     translation = volumes["translation"]
     for key, volume in volumes.items():
         problem = _grid_problem(volume, translation, "translation")
-        if problem and key.startswith("reference"):
+        if problem and key.startswith("reference") and case.source:
             problem += ", or set evaluate.references to false"
         result.mistakes += [problem] if problem else []
     if result.mistakes:
@@ -232,7 +232,9 @@ def score_case(case: CaseFiles, scoring: Scoring, masks: Path | None) -> CaseRes
     mask = volumes["mask"].array > 0 if "mask" in volumes else _mask(scoring, volumes)
     result.voxels = int(mask.sum())
     if not result.voxels:
-        result.mistakes.append(f"{case.source or case.mask}: the mask to score in is empty; check body_threshold")
+        given = f"{case.mask}: no voxel above 0; draw the mask, or leave --mask out"
+        found = f"{case.source}: the mask to score in is empty; check body_threshold"
+        result.mistakes.append(given if case.mask else found)
         return result
     try:
         if "reference" in volumes:
