@@ -97,10 +97,15 @@ def test_public_names_are_there_and_others_are_not() -> None:
         (["train", "absent.yaml", "run"], "absent.yaml: no such file"),
         (["translate", "absent"], "absent: not a run"),
         (["translate", "absent", "--direction", "ab"], "absent: not a run"),
-        (["evaluate"], "name a RUN, or --prediction and --reference"),
-        (["evaluate", "run", "--prediction", "x"], "one of the two"),
-        (["evaluate", "run", "--mask", "x"], "go with --prediction"),
-        (["evaluate", "--prediction", "x"], "needs --reference and --output"),
+        (["evaluate"], "Missing argument 'RUN...'"),
+        (["evaluate", "absent"], "absent: not a run"),
+        (["evaluate", "x", "--mask", "x"], "--mask goes with --reference"),
+        (["evaluate", "x", "--reference", "x"], "--reference or several runs without --output"),
+        (["evaluate", "x", "y"], "--reference or several runs without --output"),
+        (["evaluate", "x", "--output", "y"], "one run writes into itself"),
+        (["evaluate", "x", "--reference", "y", "--output", "z", "--set", "a.b=c"], "--set goes with runs"),
+        (["evaluate", "x", "--reference", "y", "--output", "z", "--preset", "synthrad"], "--preset.presets"),
+        (["evaluate", "x", "--direction", "ab"], "--direction ab: unknown; known: AB, BA"),
         (["report", "absent"], "absent: not a run"),
         (["config", "seg_cyclgan"], "unknown recipe 'seg_cyclgan'; did you mean 'seg_cyclegan'?"),
         (["phantom", "x", "-n", "0"], "Invalid value for '-n'"),
@@ -230,7 +235,7 @@ def test_the_whole_way_from_phantoms_to_the_report(
         folder = tmp_path / "compare" / image.partition("/")[0]
         folder.mkdir(parents=True)
         shutil.copy(image, folder / "pair-01.nii.gz")
-    folders = ["--prediction", "compare/out", "--reference", "compare/phantoms", "--output", "compare/scores"]
+    folders = ["compare/out", "--reference", "compare/phantoms", "--output", "compare/scores"]
     assert run(["evaluate", *folders]) == 0
     assert (tmp_path / "compare" / "scores" / "cases.csv").is_file()
     assert run(["report", "run"]) == 0
