@@ -70,7 +70,7 @@ class ResNetGenerator(nn.Module):
         """
         x = pad_to_multiple(image, self.multiple)
         maps = [x]
-        for number, layer in enumerate(self.body[: self._encoder_layers[-1] + 1]):
+        for number, layer in enumerate(list(self.body)[: self._encoder_layers[-1] + 1]):
             x = layer(x)
             if number in self._encoder_layers:
                 maps.append(x)
