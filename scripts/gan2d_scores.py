@@ -6,11 +6,11 @@ real sets beside every distance.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from gan2d_features import Features
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,7 +33,6 @@ from medgan.networks.resize import enlarged
 from medgan.recipes import ConditionalCycleGAN, Direction, Recipe, Sampler
 from medgan.recipes.srgan import SRGAN
 
-Features = Callable[[Tensor], NDArray[np.float64]]
 _RANGE = 2.0  # highest minus lowest value of images in [-1, 1]
 
 
@@ -117,11 +116,11 @@ def score_super_resolution(
 ) -> dict[str, Enlargement]:
     """Nearest voxel, cubic, SRResNet and SRGAN on images of the test split, by name; and "real", the floor of KID.
 
-    Half of 2 * `count` images are made small and enlarged; the other half are the reals that KID compares with, so that
-    sharpness alone counts, not being near one's own truth.
+    KID compares with as many slices of the train split, of other bodies: being near one's own truth does not count, and
+    "real" tells how far held-out reals are from those. Its deviation is over 20 random halves.
     """
-    drawn = source.draw(np.random.default_rng(seed), 2 * count, "test", "single")["A"]
-    truth, others = drawn[:count], drawn[count:]
+    rng = np.random.default_rng(seed)
+    truth, others = (source.draw(rng, count, split, "single")["A"] for split in ("test", "train"))
     low = recipe.low_resolution(truth)
     coarse = low
     for axis in range(2, low.ndim):
@@ -134,7 +133,11 @@ def score_super_resolution(
         "real": truth,
     }
     reals = features(others)
-    return {name: _enlargement(images, truth, kid(reals, features(images))) for name, images in made.items()}
+    distances = {
+        name: kid(reals, features(images), subsets=20, subset_size=count // 2, seed=seed)
+        for name, images in made.items()
+    }
+    return {name: _enlargement(images, truth, distances[name]) for name, images in made.items()}
 
 
 def _enlargement(images: Tensor, truth: Tensor, distance: Kid) -> Enlargement:
