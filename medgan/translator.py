@@ -33,7 +33,7 @@ from medgan.checkpoint import (
     is_bf16,
     read_checkpoint,
 )
-from medgan.config import InputError, StrictModel, suggest, validate
+from medgan.config import Component, InputError, StrictModel, component, suggest, validate
 from medgan.data.grid import GridMap, triple
 from medgan.data.intensity import Intensity, from_dict
 from medgan.data.transforms import Prepared
@@ -46,6 +46,7 @@ from medgan.data.volume import (
     to_nibabel,
 )
 from medgan.metrics.seams import SeamScore, border_jumps, difference_rms
+from medgan.networks.features import EXTRACTORS
 from medgan.networks.slicewise import for_volumes
 from medgan.networks.windows import Evaluation, Evaluator, Size, filled_up, frozen_for
 from medgan.preprocess import PreparedDomain, PreprocessOptions, prepare_input
@@ -54,6 +55,8 @@ from medgan.rundir import RunDir
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
+
+Look = Callable[[Tensor, Tensor, Tensor], None]
 
 _DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 _MOST_VOXELS = 2**31  # of a working grid: beyond lies a mistaken voxel size, not a patient
@@ -80,6 +83,11 @@ class TranslateOptions(StrictModel):
         False, description="translate twice, windows shifted by half, and note the difference; costs a second run"
     )
     precision: Precision = Field("auto", description="of the networks; auto: bf16 where the processor has it")
+    features: bool = Field(True, description="of a run's cases, write features for distances without pairs")
+    extractor: component(EXTRACTORS, "extractor") = Field(  # type: ignore[valid-type]
+        Component(name="segmentor"), description="of features: the target's segmentor, or a class of your own"
+    )
+    cycle: bool = Field(True, description="of a run's cases, measure the way back where the run has learnt it")
 
 
 @dataclass(frozen=True)
@@ -150,10 +158,11 @@ class VolumeTranslator:
             raise InputError(f"{kind}: has no place in space; give a path, a nibabel image, a MetaTensor or a Volume")
         return to_nibabel(self.translate(volume).image, volume)
 
-    def translate(self, volume: Volume) -> Translation:
+    def translate(self, volume: Volume, look: Look | None = None) -> Translation:
         """The translation of a volume and what the segmentor reads off it, on the volume's grid.
 
-        NaN and infinities are read as background.
+        NaN and infinities are read as background. `look`, if given, is shown image, translation and body on the working
+        grid, (1, 1, X, Y, Z) each.
 
         Raises:
             InputError: there is no body in it, or it is too large for the memory.
@@ -165,10 +174,17 @@ class VolumeTranslator:
             made = self._evaluate(self.generator, given, body)
             seams = self._seams(made, given, body)
             fake = made.values
+            if look is not None:
+                look(given, fake, body)
             image = prepared.undo.to_input(fake[0, 0].numpy(), 1, fill=-1.0)
             if self._is_masked:
                 image[~prepared.undo.to_input(prepared.body, 0, fill=False)] = -1.0
             return Translation(self._in_stored_units(image), self._read_labels(fake, body, prepared.undo), seams)
+
+    def generate(self, image: Tensor, body: Tensor) -> Tensor:
+        """The generator's answer to a prepared image and its body, (1, 1, X, Y, Z) each."""
+        with torch.inference_mode():
+            return self._evaluate(self.generator, image, body).values
 
     @cached_property
     def fingerprint(self) -> str:
