@@ -333,6 +333,17 @@ def test_the_critic_steps_as_often_as_asked_on_parts_of_the_batch(name: str, mos
     assert turns == ["D"] * most + ["G"]
 
 
+def test_the_weight_of_r1_falls_by_equal_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medgan.recipes.gan.r1_penalty", lambda critic, real: torch.ones((), requires_grad=True))
+    falling_weight, constant = (
+        make("gan", POINTS, lambda_r1=0.1, lambda_r1_end=0.001),
+        make("gan", POINTS, lambda_r1=0.1),
+    )
+    weights_seen = [step(falling_weight, POINTS, 0, progress=p)["D/r1"].item() for p in (0.0, 0.5, 1.0)]
+    assert weights_seen == pytest.approx([0.1, 0.01, 0.001])
+    assert step(constant, POINTS, 0, progress=0.5)["D/r1"].item() == pytest.approx(0.1)
+
+
 def test_clipping_bounds_every_weight_of_the_critic() -> None:
     recipe = make("wgan", SLICES, clip=0.02, lr_discriminator=0.1)
     step(recipe, SLICES, 0)

@@ -55,6 +55,14 @@ class GAN(Recipe):
         lambda_r1: Annotated[
             float, Field(ge=0, description="weight of D's squared slope on reals (Mescheder 2018); 0: off")
         ] = 0.0,
+        lambda_r1_end: Annotated[
+            float | None,
+            Field(
+                gt=0,
+                description="that weight at the end, reached by equal ratios; null: constant. D sees nothing finer "
+                "than about its root, so a falling weight shows coarse things first",
+            ),
+        ] = None,
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for D (Shrivastava 2017); 0: off")] = 0,
         instance_noise: InstanceNoise = 0.0,
         packing: Packing = 1,
@@ -73,7 +81,8 @@ class GAN(Recipe):
         self.ema = averaged(self.G, ema_decay)
         self.pool = ImagePool(pool_size)
         self.game = one_sided(objective, label_smoothing) if label_smoothing else OBJECTIVES[objective]
-        self.critic_steps, self.lambda_r1, self.lr_decay_start = critic_steps, lambda_r1, lr_decay_start
+        self.critic_steps, self.lr_decay_start = critic_steps, lr_decay_start
+        self.lambda_r1 = lambda_r1, lambda_r1 if lambda_r1_end is None else lambda_r1_end
         self.optimizers = {
             "G": adam([self.G], lr, beta1, beta2),
             "D": adam([self.D], lr_discriminator, beta1, beta2),
@@ -81,12 +90,14 @@ class GAN(Recipe):
 
     def training_step(self, batch: Batch, progress: float) -> Losses:
         """Algorithm 1, one pass of the outer loop."""
+        first, last = self.lambda_r1
+        lambda_r1 = first * (last / first) ** progress if first else 0.0
         for real in split_batch(batch["A"], self.critic_steps, self.view.packing):
             fake = self.G(draw_latents(len(real), self.latent_dim, self.prior, device=real.device)).detach()
             seen_real, seen_fake = self.view(real, progress), self.view(self.pool(fake), progress)
             losses_D = {"D/game": self.game.discriminator(self.D(seen_real), self.D(seen_fake))}
-            if self.lambda_r1:
-                losses_D["D/r1"] = self.lambda_r1 * r1_penalty(self.D, seen_real)
+            if lambda_r1:
+                losses_D["D/r1"] = lambda_r1 * r1_penalty(self.D, seen_real)
             self.update("D", losses_D)
         fake = self.G(draw_latents(len(real), self.latent_dim, self.prior, device=real.device))
         with frozen(self.D):
