@@ -118,7 +118,7 @@ class Images(Source):
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{path}: not a picture that can be read ({type(error).__name__}); mend it") from None
         planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        return np.ascontiguousarray(np.broadcast_to(planes, (self.image_shape[0], *planes.shape[1:])))
+        return np.array(np.broadcast_to(planes, (self.image_shape[0], *planes.shape[1:])))
 
     def _fitted(self, image: Tensor) -> Tensor:
         """`image` (C, H, W) in stored values to `image_shape` in [-1, 1]."""
