@@ -97,7 +97,7 @@ def sampled(sampler: Sampler, count: int, *, seed: int) -> Tensor:
     """`count` samples ``(count, C, *S)`` on the CPU; classes, where there are any, in turns."""
     latents = sampler.latents(count, torch.Generator().manual_seed(seed))
     classes = torch.arange(count) % sampler.num_classes if sampler.num_classes else None
-    parts = torch.arange(count).split(64)
+    parts = torch.split(torch.arange(count), 64)
     return torch.cat(
         [sampler(latents[part], None if classes is None else classes[part]).float().cpu() for part in parts]
     )

@@ -1,15 +1,11 @@
-"""The networks of StyleGAN2. Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020.
-
-Weights are drawn from N(0, 1) and scaled when used, so that Adam moves all of them at one speed ("equalised learning
-rate"; Karras et al., "Progressive Growing of GANs", 2018, section 4.1).
-"""
+"""The networks of StyleGAN2. Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,27 +14,9 @@ from torch import Tensor, nn
 
 from medgan.networks.blocks import SpatialDims, layout
 from medgan.networks.dcgan import halvings, spatial_dims_of
+from medgan.networks.equalized import GAIN, Convolution, Linear, ModulatedConv, as_map, channels_last
 
 NoiseMode = Literal["random", "constant"]
-_CONV: dict[int, Any] = {2: F.conv2d, 3: F.conv3d}
-_TRANSPOSED: dict[int, Any] = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
-_GAIN = math.sqrt(2.0)  # a leaky ReLU halves the variance
-
-
-class Linear(nn.Module):
-    """``x W^T / sqrt(inputs) + b``, with the paper's learning rate multiplier and leaky ReLU where asked."""
-
-    def __init__(
-        self, inputs: int, outputs: int, *, bias: float = 0.0, lr_multiplier: float = 1.0, activate: bool = False
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((outputs,), bias / lr_multiplier))
-        self.scale, self.lr_multiplier, self.activate = lr_multiplier / math.sqrt(inputs), lr_multiplier, activate
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.weight * self.scale, self.bias * self.lr_multiplier)
-        return F.leaky_relu(y, 0.2) * _GAIN if self.activate else y
 
 
 class Mapping(nn.Module):
@@ -60,78 +38,6 @@ class Mapping(nn.Module):
 
 def _unit(x: Tensor) -> Tensor:
     return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
-
-
-class Blur(nn.Module):
-    """Each channel filtered by [1, 3, 3, 1] along every axis, `gain` in all; zeros beyond the border.
-
-    Zhang, "Making Convolutional Networks Shift-Invariant Again", 2019.
-    """
-
-    kernel: Tensor
-
-    def __init__(self, spatial_dims: SpatialDims, *, gain: float = 1.0, padding: int = 1, stride: int = 1) -> None:
-        super().__init__()
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
-        kernel = taps
-        for _ in range(spatial_dims - 1):
-            kernel = kernel[..., None] * taps
-        self.register_buffer("kernel", (gain / 8**spatial_dims * kernel)[None, None], persistent=False)
-        self.spatial_dims, self.padding, self.stride = spatial_dims, padding, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        kernel = self.kernel.to(x.dtype).expand(x.shape[1], *self.kernel.shape[1:])
-        y = _CONV[self.spatial_dims](x, kernel, padding=self.padding, stride=self.stride, groups=x.shape[1])
-        return cast(Tensor, y)
-
-
-class ModulatedConv(nn.Module):
-    """A convolution whose input channels the style scales, and whose outputs are brought back to unit variance.
-
-    Equations 1 and 3 scale the weights, for each sample its own: ``w'_ijk = s_i w_ijk / sqrt(sum_ik (s_i w_ijk)^2)``.
-    Scaling the inputs by ``s_i`` and the outputs by the root instead is the same, and one convolution serves the batch.
-    With `up`, the output is twice as large: a transposed convolution and the filter.
-    """
-
-    def __init__(
-        self,
-        spatial_dims: SpatialDims,
-        in_channels: int,
-        out_channels: int,
-        style_dim: int,
-        kernel_size: int = 3,
-        *,
-        demodulate: bool = True,
-        up: bool = False,
-    ) -> None:
-        super().__init__()
-        self.style = Linear(style_dim, in_channels, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, *(kernel_size,) * spatial_dims))
-        self.scale = 1.0 / math.sqrt(in_channels * kernel_size**spatial_dims)
-        self.spatial_dims, self.demodulate = spatial_dims, demodulate
-        self.filter = Blur(spatial_dims, gain=2.0**spatial_dims) if up else None
-
-    def forward(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor | float]:
-        """The convolution of the modulated input, and the factor ``(B, C_out, 1, ..)`` that demodulates it."""
-        style, weight = self.style(w), self.weight * self.scale
-        y = _as_map(style, x) * x
-        if self.filter is None:
-            y = _CONV[self.spatial_dims](y, weight, padding=(weight.shape[-1] - 1) // 2)
-        else:
-            y = self.filter(_TRANSPOSED[self.spatial_dims](y, weight.transpose(0, 1), stride=2))
-        if not self.demodulate:
-            return y, 1.0
-        squares = weight.square().flatten(2).sum(dim=2)
-        return y, _as_map((F.linear(style.square(), squares).float() + 1e-8).rsqrt(), y)
-
-
-def _as_map(values: Tensor, x: Tensor) -> Tensor:
-    """``(B, C)`` or ``(C,)`` as a factor of a map ``(B, C, *S)``, in the map's type."""
-    return values.reshape(*values.shape, *[1] * (x.ndim - 2)).to(x.dtype)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
 
 
 class StyledConv(nn.Module):
@@ -158,8 +64,8 @@ class StyledConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor, mode: NoiseMode) -> Tensor:
         y, factor = self.conv(x, w)
         noise = self.noise if mode == "constant" else torch.randn_like(self.noise.expand(len(x), *self.noise.shape[1:]))
-        offset = (noise.to(y.dtype) * self.strength.to(y.dtype) + _as_map(self.bias, y)) * _GAIN
-        return F.leaky_relu(torch.addcmul(offset, y, factor * _GAIN), 0.2)  # the gain passes a leaky ReLU unchanged
+        offset = (noise.to(y.dtype) * self.strength.to(y.dtype) + as_map(self.bias, y)) * GAIN
+        return F.leaky_relu(torch.addcmul(offset, y, factor * GAIN), 0.2)  # the gain passes a leaky ReLU unchanged
 
 
 class Synthesis(nn.Module):
@@ -186,13 +92,13 @@ class Synthesis(nn.Module):
     def forward(self, styles: Tensor, noise: NoiseMode = "random") -> Tensor:
         w = styles.unbind(dim=1)
         x = self.start.expand(len(styles), *self.start.shape[1:])
-        x = _channels_last(x)
+        x = channels_last(x)
         image: Tensor | None = None
         for level, to_image in enumerate(self.to_images):
             for layer in range(max(0, 2 * level - 1), 2 * level + 1):
                 x = self.convs[layer](x, w[layer], noise)
             seen, _ = to_image(x, w[2 * level + 1])
-            seen = seen.float() + _as_map(self.biases[level], seen).float()
+            seen = seen.float() + as_map(self.biases[level], seen).float()
             # interpolating between pixel centres is the filter [1, 3, 3, 1] after spreading the pixels out
             image = seen if image is None else seen + F.interpolate(image, scale_factor=2.0, mode=self.mode)
         assert image is not None
@@ -236,39 +142,6 @@ class StyleGenerator(nn.Module):
         return cast(Tensor, self.synthesis(self.styles(latents, classes, truncation), noise))
 
 
-class Convolution(nn.Module):
-    """A convolution of equalised learning rate, bias and leaky ReLU; with `down`, filtered and halved."""
-
-    def __init__(
-        self,
-        spatial_dims: SpatialDims,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        *,
-        down: bool = False,
-        activate: bool = True,
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, *(kernel_size,) * spatial_dims))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if activate else None
-        self.scale = 1.0 / math.sqrt(in_channels * kernel_size**spatial_dims)
-        self.spatial_dims = spatial_dims
-        self.pointwise = kernel_size == 1
-        self.padding = 0 if down else (kernel_size - 1) // 2
-        self.stride = 2 if down and not self.pointwise else 1
-        self.filter: Blur | None = None
-        if down:  # a pointwise convolution needs only the voxels that stay
-            self.filter = Blur(spatial_dims, stride=2) if self.pointwise else Blur(spatial_dims, padding=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.filter is not None:
-            x = self.filter(x)
-        convolve = _CONV[self.spatial_dims]
-        y = cast(Tensor, convolve(x, self.weight * self.scale, self.bias, stride=self.stride, padding=self.padding))
-        return y if self.bias is None else F.leaky_relu(y, 0.2) * _GAIN
-
-
 class ResidualCritic(nn.Module):
     """Images ``(B, *image_shape)`` to raw logits ``(B, 1)``: the residual discriminator (Figure 7c).
 
@@ -302,7 +175,7 @@ class ResidualCritic(nn.Module):
         layout(dims, self)
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
-        x = self.stem(_channels_last(images))
+        x = self.stem(channels_last(images))
         for inner, skip in cast(list[tuple[nn.Module, nn.Module]], self.blocks):
             x = (inner(x) + skip(x)) * math.sqrt(0.5)
         x = self.last(torch.cat([x, group_deviation(x, self.group)], dim=1))
@@ -321,4 +194,4 @@ def group_deviation(x: Tensor, group: int) -> Tensor:
     size = max(n for n in range(1, min(group, len(x)) + 1) if len(x) % n == 0)
     grouped = x.float().reshape(size, len(x) // size, -1)
     deviation = (grouped.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=1)
-    return _as_map(deviation.repeat(size)[:, None], x).expand(-1, 1, *x.shape[2:])
+    return as_map(deviation.repeat(size)[:, None], x).expand(-1, 1, *x.shape[2:])

@@ -6,6 +6,7 @@ Films are ``(B, C, T, H, W)``, T frames.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, cast
 
@@ -34,9 +35,8 @@ class ConvGRU(nn.Module):
         self.of_reset = conv(2, channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        gates_x, candidate_x = (
-            self.of_input(x.flatten(0, 1)).unflatten(0, x.shape[:2]).split([2 * x.shape[2], x.shape[2]], dim=2)
-        )
+        of_x = self.of_input(x.flatten(0, 1)).reshape(*x.shape[:2], -1, *x.shape[3:])
+        gates_x, candidate_x = of_x[:, :, : 2 * x.shape[2]], of_x[:, :, 2 * x.shape[2] :]
         state = torch.zeros_like(x[:, 0])
         states = []
         for t in range(x.shape[1]):
@@ -133,7 +133,8 @@ class CriticBlock(nn.Module):
         self.one = spectral_norm(conv(spatial_dims, in_channels, out_channels))
         self.two = spectral_norm(conv(spatial_dims, out_channels, out_channels))
         self.skip = spectral_norm(conv(spatial_dims, in_channels, out_channels, 1))
-        self.pool = nn.AvgPool2d(halved) if spatial_dims == 2 else nn.AvgPool3d(halved)
+        pool: Callable[..., nn.Module] = nn.AvgPool2d if spatial_dims == 2 else nn.AvgPool3d
+        self.pool = pool(halved)
         self.first = first
 
     def forward(self, x: Tensor) -> Tensor:
