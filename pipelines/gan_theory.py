@@ -44,9 +44,14 @@ class Game:
     p: Distribution
     q: Distribution
 
+    def optimal_logits(self, x: Tensor) -> Tensor:
+        """log p - log q, the logits of D*."""
+        found: Tensor = self.p.log_prob(x) - self.q.log_prob(x)
+        return found
+
     def optimal(self, x: Tensor) -> Tensor:
         """D* = p / (p + q), Proposition 1."""
-        return torch.sigmoid(self.p.log_prob(x) - self.q.log_prob(x))
+        return torch.sigmoid(self.optimal_logits(x))
 
     def optimal_value(self) -> float:
         """2 JSD(p, q) - log 4, Theorem 1, by quadrature."""
@@ -145,9 +150,7 @@ def check_gradients(*, steps: int, samples: int, seed: int) -> list[dict[str, fl
         game = Game("shifted", bumps((1.0, 0.0, 1.0)), bumps((1.0, shift, 1.0)))
         logits = train_discriminator(game, steps=steps, samples=samples, seed=seed)
         trained = generator_slopes(shift, logits, samples=100_000, seed=seed)
-        exact = generator_slopes(
-            shift, lambda x, game=game: game.p.log_prob(x) - game.q.log_prob(x), samples=100_000, seed=seed
-        )  # fmt: skip
+        exact = generator_slopes(shift, game.optimal_logits, samples=100_000, seed=seed)
         rows.append(
             {"shift": shift}
             | {f"{name}, trained D": slope for name, slope in trained.items()}
