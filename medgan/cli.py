@@ -118,6 +118,10 @@ def translate(
     ] = None,
     direction: WayThere = None,
     force: Annotated[bool, typer.Option("--force", help="Write over translations of INPUT that stand.")] = False,
+    segmentor: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Another run, whose segmentor reads the labels.", show_default=False),
+    ] = None,
     device: Device = "auto",
     overrides: Overrides = None,
 ) -> None:
@@ -131,19 +135,23 @@ def translate(
     place = RunDir(run)
     study = run_experiment(place, overrides or [])
     ways = [_direction(direction)] if direction else directions(place, study.translate.checkpoint)
+    by = RunDir(segmentor) if segmentor else None
     if not inputs:
         if output or force:
             raise InputError("translate: --output and --force go with INPUT; name volumes, or leave them out")
         cases = load_cases(study.cases, Path())
         for way in ways:
-            typer.echo(translate_run(place, cases, direction=way, options=study.translate, device=device))
+            index = translate_run(
+                place, cases, direction=way, options=study.translate, device=device, segmentor=by
+            )
+            typer.echo(index)
         return
     if output is None:
         raise InputError("translate: INPUT without --output; name a folder to write into")
     if len(ways) > 1:
         raise InputError(f"translate: the run translates {' and '.join(ways)}; add --direction")
     for path in translate(
-        place, inputs, output, direction=ways[0], options=study.translate, device=device, force=force
+        place, inputs, output, direction=ways[0], options=study.translate, device=device, force=force, segmentor=by
     ):
         typer.echo(path)
 
@@ -291,14 +299,44 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 @app.command()
-def report(run: RunFolder, overrides: Overrides = None) -> None:
-    """One self-contained HTML page with curves, tables and pictures."""
-    from medgan.experiment import run_experiment
-    from medgan.report import report
-    from medgan.rundir import RunDir
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run's folder; several are compared.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The page; else in the (first) run's report folder.", show_default=False),
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.pdf", help="A figure for papers instead; or .svg, .png.", show_default=False),
+    ] = None,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(help="A row of the figure; repeatable. Else best, median, worst.", show_default=False),
+    ] = None,
+    direction: Annotated[
+        str | None, typer.Option(metavar="AB|BA", help="Of the figure; else the first.", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """One self-contained HTML page with curves, tables, pictures and volumes, or a figure for papers."""
+    from medgan.config import InputError
+    from medgan.report import report, report_options, report_runs, save_figure
 
-    place = RunDir(run)
-    typer.echo(report(place, run_experiment(place, overrides or []).report))
+    options = report_options(runs[0], overrides or ())
+    if figure is not None:
+        if len(runs) > 1 or output is not None:
+            raise InputError("report: --figure goes with one RUN and without --output")
+        way = _direction(direction) if direction else None
+        typer.echo(save_figure(runs[0], figure, case or (), way, options))
+        return
+    if case or direction:
+        raise InputError("report: --case and --direction go with --figure; leave them out")
+    if len(runs) > 1:
+        typer.echo(report_runs(runs, output, options))
+    else:
+        typer.echo(report(runs[0], options, output))
 
 
 @app.command()
@@ -381,7 +419,7 @@ def _mistake(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
         return (
-            "out of memory; lower translate.max_voxels, or, in a new run folder, train.patch_size, train.batch_size or "
+            "out of memory; lower translate.memory_gb, or, in a new run folder, train.patch_size, train.batch_size or "
             "the networks' channels"
         )
     if isinstance(error, OSError) and error.errno in (

@@ -1,4 +1,4 @@
-"""How a training went, as a part of the report's page: curves of what was logged, and previews over time."""
+"""How a run came about, as parts of the report's page: curves, previews over time, configuration, versions, command."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from medgan.page import curve
+from medgan.page import curve, table
 
 
 def history_html(folder: Path, previews: int) -> str:
@@ -30,6 +31,35 @@ def history_html(folder: Path, previews: int) -> str:
                 head = f"{title}{f', {escape(player)}' if player else ''}"
                 text.append(f"<h3>{head}</h3><div class='curves'>{curves}</div>")
     return "".join(text) + _previews(folder / "previews", previews)
+
+
+def provenance_html(environment: Mapping[str, Any], configuration: str) -> str:
+    """The command, what it ran on, and the exact configuration."""
+    packages = environment.get("packages") or {}
+    told = {key: value for key, value in environment.items() if key != "packages" and value not in (None, [], "")}
+    command = told.pop("command", None)
+    told |= {name: number for name, number in packages.items() if number}
+    rows = [[escape(str(key)), f"<code>{escape(_plain(value))}</code>"] for key, value in told.items()]
+    listed = table(["what", "value"], rows, "What the run ran on", text=True) if rows else ""
+    said = f"<p class='quiet'>Command</p><pre>{escape(str(command))}</pre>" if command else ""
+    return (
+        f"{said}<div class='facts'>{listed}</div><details><summary>Configuration, every default written out</summary>"
+        f"<pre>{escape(configuration)}</pre></details>"
+    )
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def subtitle_html(settings: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    """Recipe, version and seed, for below the title."""
+    recipe = settings.get("recipe")
+    name = recipe.get("name") if isinstance(recipe, Mapping) else recipe
+    versions = environment.get("packages") or {}
+    told = [name, f"medgan {versions['medgan']}" if versions.get("medgan") else None]
+    told += [f"seed {environment['seed']}" if environment.get("seed") is not None else None]
+    return " &middot; ".join(escape(str(fact)) for fact in told if fact)
 
 
 def _previews(folder: Path, number: int) -> str:

@@ -107,7 +107,7 @@ def draw_cuts(
             shown = axes.imshow(cut, cmap=panel.colours, vmin=low, vmax=high, extent=extent, interpolation="nearest")
             for labels, style, _ in panel.outlines:
                 _outline(axes, _cut(_turned(labels, turn), normal, at[normal]), extent, classes, style)
-            _dress(axes, letters if column == 0 else "")
+            name_sides(axes, letters if column == 0 else "")
             if column == 0:
                 figure.text(0.12 / size[0], 1 - (tops[row] + heights[row] / 2) / size[1], name, **middle, rotation=90)
         figure.text((left + width / 2) / size[0], 1 - 0.15 / size[1], panel.title, **middle)
@@ -123,6 +123,18 @@ def draw_cuts(
         for text in legend.get_texts():
             text.set_color(ink)
     return figure
+
+
+def axial_cut(
+    volume: NDArray[Any], affine: NDArray[np.float64], centre: Sequence[int]
+) -> tuple[NDArray[Any], tuple[float, float]]:
+    """The axial plane of a volume through a voxel, as one looks at it, and its width and height in mm."""
+    turn = nib.orientations.io_orientation(affine)  # type: ignore[no-untyped-call]
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    across, up, along = (int(np.flatnonzero(turn[:, 0] == axis)[0]) for axis in range(3))
+    at = int(centre[along]) if turn[along, 1] > 0 else volume.shape[along] - 1 - int(centre[along])
+    size = (volume.shape[across] * float(spacing_mm[across]), volume.shape[up] * float(spacing_mm[up]))
+    return _cut(_turned(volume, turn), 2, at), size
 
 
 def _cut(volume: NDArray[Any], normal: int, at: int) -> NDArray[Any]:
@@ -154,8 +166,8 @@ def _outline(
     axes.set_ylim(extent[2], extent[3])
 
 
-def _dress(axes: Axes, letters: str) -> None:
-    """Ticks off, sides named, black behind what is masked out."""
+def name_sides(axes: Axes, letters: str) -> None:
+    """Ticks off, sides named (left, right, top, bottom; none for ""), black behind what is masked out."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_facecolor("black")

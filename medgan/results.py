@@ -234,6 +234,12 @@ def _columns(found: Sequence[Sequence[str]]) -> list[str]:
     return [m for m in _METRICS if m in there] + [m for m in there if m not in _METRICS]
 
 
+def metric_title(name: str) -> tuple[str, int, bool]:
+    """Title with its unit, decimals, and whether a low value is good."""
+    title, unit, decimals, low_is_good = _metric(name)
+    return f"{title} ({unit})" if unit else title, decimals, low_is_good
+
+
 def _metric(name: str) -> tuple[str, str, int, bool]:
     """Title, unit, decimals and whether low is good; of a metric that is not known, its name."""
     return _METRICS.get(name) or (escape(name.replace("_", " ")), "", 3, True)

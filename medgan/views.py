@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from medgan.data.volume import read_volume
 
+READ, DRAWN = "read off the translation", "label"
 Kind = Literal["source", "translation", "reference", "error"]
 
 
@@ -55,7 +56,7 @@ class Views:
         subject: whose.
         affine: (4, 4), voxel to RAS mm.
         images: source, translation, reference and error, those that there are.
-        labels: label maps (X, Y, Z) by what they are: "segmentation" (read off the translation) and "label".
+        labels: label maps (X, Y, Z) by what they are: `READ` and `DRAWN`.
         mask: (X, Y, Z), where the case was scored.
         classes: names of the labels.
     """
@@ -127,9 +128,7 @@ def load_views(
         end = error_hu if shown.unit == "HU" else (shown.window[1] - shown.window[0]) / 2
         images.append(View("error", "translation - truth", error, (-end, end), shown.unit, None))
     drawn = "reference_label" if "reference_label" in volumes else "label"
-    labels = {
-        word: volumes[key].array for word, key in (("segmentation", "segmentation"), ("label", drawn)) if key in volumes
-    }
+    labels = {word: volumes[key].array for word, key in ((READ, "segmentation"), (DRAWN, drawn)) if key in volumes}
     return Views(str(case["subject"]), translation.affine, tuple(images), labels if classes else {}, mask, classes)
 
 

@@ -110,7 +110,7 @@ def test_what_the_user_wrote_is_escaped(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="not a run"):
         report(tmp_path)
 
 

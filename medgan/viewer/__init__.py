@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from medgan.views import View, Views
 
 _STEPS = 4095  # 12 bits, what a scanner writes
-_LABELS = {"segmentation": "read off the translation", "label": "label"}
 
 
 def viewer_html(views: Views, limit: int, colours: Mapping[int, str], names: Mapping[str, str]) -> str:
@@ -41,7 +40,7 @@ def viewer_html(views: Views, limit: int, colours: Mapping[int, str], names: Map
         "images": [_image(view, views.mask, factors, affine) for view in views.images],
         "labels": [
             {
-                "title": _LABELS[word],
+                "title": word,
                 "data": _nifti(_thinned(array, factors).astype(np.int16), affine=affine, intent="label"),
             }
             for word, array in views.labels.items()
@@ -89,27 +88,19 @@ def reduced_affine(affine: NDArray[np.float64], factors: tuple[int, ...]) -> NDA
 def _image(
     view: View, mask: NDArray[np.bool_], factors: tuple[int, ...], affine: NDArray[np.float64]
 ) -> dict[str, Any]:
-    low, high = view.window
-    if view.kind == "error":
-        error = np.where(mask, view.image, 0)
-        data = _nifti(*_rounded(_averaged(error, factors), low, high, 254), affine=affine)
-    else:
-        array = _averaged(view.image, factors)
-        finite = array[np.isfinite(array)]
-        ends = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-        data = _nifti(*_rounded(array, *ends, _STEPS), affine=affine)
-    return {"kind": view.kind, "title": view.title, "unit": view.unit, "window": [low, high], "data": data}
+    image = np.where(mask, view.image, 0) if view.kind == "error" else view.image
+    data = _nifti(*_rounded(_averaged(image, factors)), affine=affine)
+    return {"kind": view.kind, "title": view.title, "unit": view.unit, "window": [*view.window], "data": data}
 
 
-def _rounded(
-    array: NDArray[Any], low: float, high: float, steps: int
-) -> tuple[NDArray[np.int16] | NDArray[np.uint8], tuple[float, float]]:
-    """The array in whole steps above `low`, and slope and intercept that give its values back."""
-    slope = max((high - low) / steps, 1e-6)
-    if steps > 255 and slope < 1 and float(low).is_integer() and np.array_equal(array, np.round(array)):
+def _rounded(array: NDArray[Any]) -> tuple[NDArray[np.int16], tuple[float, float]]:
+    """The array in whole steps above its minimum, and slope and intercept that give its values back."""
+    finite = array[np.isfinite(array)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    slope = max((high - low) / _STEPS, 1e-6)
+    if slope < 1 and low.is_integer() and np.array_equal(array, np.round(array)):
         slope = 1.0  # whole numbers stay what they are
-    kept = np.round((np.nan_to_num(array, nan=low).clip(low, high) - low) / slope)
-    return (kept.astype(np.int16) if steps > 255 else kept.astype(np.uint8)), (slope, low)
+    return np.round((np.nan_to_num(array, nan=low).clip(low, high) - low) / slope).astype(np.int16), (slope, low)
 
 
 def _averaged(array: NDArray[Any], factors: tuple[int, ...]) -> NDArray[Any]:

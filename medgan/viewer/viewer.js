@@ -7,9 +7,9 @@
     R: [120, 0, 0, 10, 200, 230, 255], G: [200, 114, 60, 10, 90, 159, 225], B: [255, 230, 110, 10, 0, 0, 120],
     A: [255, 255, 255, 255, 255, 255, 255], I: [0, 64, 100, 128, 156, 192, 255],
   };
-  const FILL = 0.15; // of a label inside its outline
+  const FILL = 0.08; // of a label inside its outline
   const HELP = "Scroll or Page Up and Down change the cut, a click or the arrows move the cross-hair, " +
-    "a drag with the right button sets the window, keys 1 to 4 choose the image, O the outlines.";
+    "a drag with the right button sets the window, number keys choose the image, O the outlines.";
   let viewer = null; // made once
 
   const make = (tag, settings = {}, ...children) => {
@@ -125,7 +125,7 @@
       const at = this.told.images.findIndex((image) => image.kind === before);
       this.image.pick(Math.max(0, at));
       this.cut.pick(innerWidth < 700 ? 1 : 0);
-      if (this.outline) this.outline.pick(this.maps.length ? 1 : 0);
+      if (this.outline) this.outline.pick(0);
     }
 
     windows() {
