@@ -54,7 +54,7 @@ def slice_features(source: Source, *, classes: int = 8, steps: int = 300, seed: 
         batch = source.draw(rng, 16, "train", "single")
         logits = reader(batch["A"])
         tissue = one_hot(batch["label_A"][:, 0], classes).movedim(-1, 1).float()
-        loss = cross_entropy(logits, adaptive_avg_pool2d(tissue, list(logits.shape[2:])))
+        loss = cross_entropy(logits, adaptive_avg_pool2d(tissue, (logits.shape[2], logits.shape[3])))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -62,7 +62,8 @@ def slice_features(source: Source, *, classes: int = 8, steps: int = 300, seed: 
 
     @torch.no_grad()
     def read(images: Tensor) -> NDArray[np.float64]:
-        return torch.cat([reader.features(part) for part in images.split(64)]).double().numpy()
+        parts = torch.split(images, 64)
+        return torch.cat([reader.features(part) for part in parts]).double().numpy()
 
     known = read(source.draw(rng, 512, "train", "single")["A"])
     mean, spread = known.mean(axis=0), known.std(axis=0)

@@ -13,7 +13,7 @@ from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medgan.config import Component, bind, component
-from medgan.networks import CRITICS, DISCRIMINATORS, GENERATORS, SEGMENTORS, SYNTHESIZERS, SpatialDims
+from medgan.networks import CRITICS, DISCRIMINATORS, ENLARGERS, GENERATORS, SEGMENTORS, SYNTHESIZERS, SpatialDims
 from medgan.recipes.recipe import Sampler
 
 Prior = Literal["normal", "spherical", "uniform"]
@@ -21,6 +21,7 @@ Generator = component(GENERATORS, "generator")
 Discriminator = component(DISCRIMINATORS, "discriminator")
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 Segmentor = component(SEGMENTORS, "segmentor")
+Enlarger = component(ENLARGERS, "enlarger")
 Synthesizer = component(SYNTHESIZERS, "synthesizer")
 Critic = component(CRITICS, "critic")
 
@@ -64,6 +65,12 @@ def segmentor(choice: Component, spatial_dims: SpatialDims, in_channels: int, cl
     """The segmentor that a configuration names."""
     target, options = bind(choice, SEGMENTORS, "segmentor")
     return cast(nn.Module, target(spatial_dims, in_channels, classes, **options))
+
+
+def enlarger(choice: Component, spatial_dims: SpatialDims, channels: int, scale: int) -> nn.Module:
+    """The network that a configuration names for making images `scale` times as fine."""
+    target, options = bind(choice, ENLARGERS, "enlarger")
+    return cast(nn.Module, target(spatial_dims, channels, scale, **options))
 
 
 def synthesizer(choice: Component, image_shape: tuple[int, ...], latent_dim: int, num_classes: int = 0) -> nn.Module:

@@ -10,16 +10,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 
-from medgan.config import Component, InputError, bind, component
+from medgan.config import Component, InputError, bind
 from medgan.losses import OBJECTIVES, ObjectiveName
-from medgan.networks import ENLARGERS, Scale
+from medgan.networks import Scale
 from medgan.networks.dcgan import spatial_dims_of
 from medgan.networks.resize import enlarged, reduced
-from medgan.recipes.parts import Critic, adam, averaged, critic, frozen
+from medgan.recipes.parts import Critic, Enlarger, adam, averaged, critic, enlarger, frozen
 from medgan.recipes.recipe import Batch, Losses, Pairing, Recipe
 from medgan.recipes.sampling import ImageShape
 
-Enlarger = component(ENLARGERS, "enlarger")
 PixelLoss = Literal["mse", "l1"]
 PIXEL_LOSSES: dict[PixelLoss, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse_loss, "l1": l1_loss}
 Stage = Literal["srresnet", "srgan"]
@@ -70,9 +69,8 @@ class SRGAN(Recipe):
         super().__init__()
         if any(length % scale for length in image_shape[1:]):
             raise InputError(f"recipe.scale: {scale} does not divide images of {image_shape[1:]}; choose another size")
-        target, options = bind(enlarger_net, ENLARGERS, "enlarger")
         self.scale, self.warmup = scale, warmup
-        self.G = cast(nn.Module, target(spatial_dims_of(image_shape), image_shape[0], scale, **options))
+        self.G = enlarger(enlarger_net, spatial_dims_of(image_shape), image_shape[0], scale)
         self.D = critic(critic_net, image_shape, 0)
         self.srresnet, self.generator = averaged(self.G, ema_decay), averaged(self.G, ema_decay)
         self.game, self.error = OBJECTIVES[objective], PIXEL_LOSSES[content]
