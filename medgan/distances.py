@@ -19,15 +19,19 @@ from medgan.metrics.distribution import fid, polynomial_mmd2, precision_recall, 
 Features = Mapping[str, NDArray[np.float32]]  # by plane, and "volume": (n, D)
 SETS = ("source", "translation", "real")
 _MEASURES = ("kid", "fid", "precision", "recall", "accuracy")
+_MADE_FROM = "made_from"
 _LEAST = 4  # samples of a set
 _MOST = 2000  # samples of a set: beyond, distances only take longer
 _SPLITS = 10
 
 
-def write_features(path: Path, features: Mapping[str, Features]) -> None:
-    """Write the features of a case, by the image that they are of, whole or not at all."""
+def write_features(path: Path, features: Mapping[str, Features], *, made_from: str = "") -> None:
+    """Write the features of a case, by the image that they are of, whole or not at all; with a note of their making."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f"{image}.{plane}": rows for image, of in features.items() for plane, rows in of.items()}
+    arrays: dict[str, NDArray[Any]] = {
+        f"{image}.{plane}": rows for image, of in features.items() for plane, rows in of.items()
+    }
+    arrays[_MADE_FROM] = np.array(made_from)
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -44,12 +48,23 @@ def read_features(path: Path) -> dict[str, dict[str, NDArray[np.float32]]]:
     try:
         with np.load(path) as arrays:
             for name, rows in arrays.items():
+                if name == _MADE_FROM:
+                    continue
                 image, _, plane = name.partition(".")
                 found.setdefault(image, {})[plane] = rows
     except (OSError, ValueError, EOFError) as error:
         kind = type(error).__name__
         raise InputError(f"{path}: features that cannot be read ({kind}); run `medgan translate` again") from None
     return found
+
+
+def features_made_from(path: Path) -> str:
+    """The note of `write_features`; empty where the file cannot be read."""
+    try:
+        with np.load(path) as arrays:
+            return str(arrays[_MADE_FROM])
+    except (OSError, ValueError, EOFError, KeyError):
+        return ""
 
 
 def distances(

@@ -15,10 +15,13 @@ from medgan.config import InputError
 from medgan.data.cases import Case
 from medgan.data.store import open_store, read_json, relative_path, write_json
 from medgan.data.volume import IMAGE_SUFFIXES, read_volume, write_volume
+from medgan.distances import features_made_from, write_features
 from medgan.metrics.seams import SeamScore
+from medgan.reader import VolumeReader, load_reader
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
 from medgan.translator import TranslateOptions, VolumeTranslator, directions, load_translator
+from medgan.unpaired import Measured, Observer, load_observer
 
 __all__ = ["TranslateOptions", "VolumeTranslator", "directions", "load_translator", "translate", "translate_run"]
 
@@ -32,6 +35,7 @@ def translate(
     options: TranslateOptions = TranslateOptions(),  # noqa: B008 (frozen)
     device: str = "auto",
     force: bool = False,
+    segmentor: RunDir | None = None,
 ) -> list[Path]:
     """Translate volumes into ``OUTPUT/<stem>.nii.gz`` and ``OUTPUT/<stem>_segmentation.nii.gz``; returns the former.
 
@@ -46,6 +50,7 @@ def translate(
         options: of translating.
         device: see `load_translator`.
         force: write over what stands in the output folder.
+        segmentor: another run, whose segmentor of the target domain reads the labels instead of this run's own.
 
     Raises:
         InputError: nothing to translate, outputs that would fall onto inputs or each other, no translator; at the
@@ -57,17 +62,18 @@ def translate(
     targets = [Path(output) / f"{_stem(source)}.nii.gz" for source in sources]
     _refuse_collisions(sources, targets)
     translator = load_translator(run, direction, options=options, device=device)
+    reader = load_reader(segmentor, translator.target, options=options, device=device) if segmentor else None
     mistakes: list[str] = []
     with _progress() as bar:
         for source, target in bar.track(list(zip(sources, targets, strict=True)), description=f"translate {direction}"):
-            labels = _segmentation_path(target) if translator.segmentor else None
+            labels = _segmentation_path(target) if reader or translator.segmentor else None
             if target.exists() and not force:
                 bar.console.print(f"{target}: stands already, left alone (--force writes over it)", highlight=False)
                 continue
             try:
                 if labels and labels.exists() and not force:
                     raise InputError(f"{labels}: stands already, without {target.name}; move it away, or use --force")
-                _translate_file(translator, source, target, labels)
+                _translate_file(translator, source, target, labels, reader)
             except InputError as mistake:
                 mistakes.append(str(mistake))
     _report(mistakes, len(sources))
@@ -81,18 +87,24 @@ def translate_run(
     direction: Direction = "AB",
     options: TranslateOptions = TranslateOptions(),  # noqa: B008 (frozen)
     device: str = "auto",
+    segmentor: RunDir | None = None,
 ) -> Path:
     """Translate the test cases of a study (else its validation cases) into the run; returns ``cases.json`` beside them.
 
     ``RUN/translate/<direction>/`` holds ``<subject>.nii.gz``, ``<subject>_segmentation.nii.gz`` and ``cases.json``:
     for each case subject, split and the paths of source, label (of the source), translation, segmentation, reference
     (the same patient in the target domain) and reference_label; null where there is none; and as seams the fields of a
-    `SeamScore` in stored units. Paths start at the folder of ``cases.json``. What stands and was made from the same
-    volume by the same weights and options is kept, and so is ``cases.json`` where nothing changes.
+    `SeamScore` in stored units, as cycle_error that of the way back (`medgan.unpaired`), and as features the file with
+    those of source and translation; features of real images of the target domain lie in ``features/real``. Paths start
+    at the folder of ``cases.json``. What stands and was made from the same volume by the same weights and options is
+    kept, and so is ``cases.json`` where nothing changes.
 
     Raises:
         InputError: no case held out in the source domain, a patient that was in another split when the run was
             trained, no translator; at the end, the cases that could not be translated, one line each.
+
+    With `segmentor`, another run's segmentor of the target domain reads the labels instead of this run's own: one that
+    was trained on real images only gives the S-score.
     """
     side, other = direction
     of_side = [case for case in cases if case.domain == side]
@@ -103,6 +115,9 @@ def translate_run(
     _refuse_moved(run, held_out)
     references = {case.subject: case for case in cases if case.domain == other}
     translator = load_translator(run, direction, options=options, device=device)
+    reader = load_reader(segmentor, translator.target, options=options, device=device) if segmentor else None
+    observer = load_observer(run, translator, direction, device)
+    weights = "-".join(part.fingerprint[:16] for part in (translator, reader) if part)
     folder = run.translate(direction)
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "cases.json"
@@ -110,23 +125,47 @@ def translate_run(
     with _progress() as bar:
         for case in bar.track(held_out, description=f"translate {direction}"):
             target = folder / f"{case.subject}.nii.gz"
-            labels = _segmentation_path(target) if translator.segmentor else None
-            row = _row(case, references.get(case.subject), target, labels)
+            labels = _segmentation_path(target) if reader or translator.segmentor else None
+            features = folder / "features" / f"{case.subject}.npz" if observer.extractor else None
+            row = _row(case, references.get(case.subject), target, labels, features)
             try:
-                row["made_from"] = f"{translator.fingerprint[:16]}-{_file_fingerprint(case.image)[:16]}"
+                row["made_from"] = f"{weights}-{_file_fingerprint(case.image)[:16]}"
                 is_same = before.get(case.subject, {}).get("made_from") == row["made_from"]
-                if is_same and target.exists() and (labels is None or labels.exists()):
-                    row["seams"] = before[case.subject].get("seams")
+                if is_same and all(path.exists() for path in (target, labels, features) if path):
+                    row |= {key: before[case.subject].get(key) for key in ("seams", "cycle_error")}
                 else:
-                    row["seams"] = asdict(_translate_file(translator, case.image, target, labels))
+                    seams, seen = _translate_file(translator, case.image, target, labels, reader, observer)
+                    row |= {"seams": asdict(seams), "cycle_error": seen and seen.cycle_error}
+                    if features and seen:
+                        write_features(features, seen.features)
             except InputError as mistake:
                 mistakes.append(str(mistake))
                 continue
             rows[case.subject] = row
             _write_rows(index, before | rows)
     _write_rows(index, rows)
+    reals = [case for case in cases if case.domain == other and case.split == held_out[0].split]
+    if observer.extractor:
+        mistakes += _write_real_features(observer, reals, folder / "features" / "real", weights)
     _report(mistakes, len(held_out))
     return index
+
+
+def _write_real_features(observer: Observer, cases: Sequence[Case], folder: Path, weights: str) -> list[str]:
+    """Features of held-out real images of the target domain, and no others; returns a line for each that has none."""
+    mistakes = []
+    for path in folder.glob("*.npz"):
+        if path.stem not in {case.subject for case in cases}:
+            path.unlink()
+    for case in cases:
+        path = folder / f"{case.subject}.npz"
+        try:
+            made_from = f"{weights}-{_file_fingerprint(case.image)[:16]}"
+            if not (path.exists() and features_made_from(path) == made_from):
+                write_features(path, {"real": observer.real(read_volume(case.image))}, made_from=made_from)
+        except InputError as mistake:
+            mistakes.append(str(mistake))
+    return mistakes
 
 
 def _refuse_moved(run: RunDir, cases: Sequence[Case]) -> None:
@@ -142,15 +181,25 @@ def _refuse_moved(run: RunDir, cases: Sequence[Case]) -> None:
             )
 
 
-def _translate_file(translator: VolumeTranslator, source: Path, target: Path, labels: Path | None) -> SeamScore:
+def _translate_file(
+    translator: VolumeTranslator,
+    source: Path,
+    target: Path,
+    labels: Path | None,
+    reader: VolumeReader | None = None,
+    observer: Observer | None = None,
+) -> tuple[SeamScore, Measured | None]:
     """Translate one file. The image is written last: where it stands, all stands."""
     volume = read_volume(source)
-    translation = translator.translate(volume)
-    if labels and translation.segmentation is not None:
+    seen: list[Measured] = []
+    look = None if observer is None else lambda *images: seen.append(observer(*images))
+    translation = translator.translate(volume, look)
+    read = reader.read(volume, translation.image) if reader else translation.segmentation
+    if labels and read is not None:
         target.unlink(missing_ok=True)
-        write_volume(labels, translation.segmentation, volume)
+        write_volume(labels, read, volume)
     write_volume(target, translation.image, volume)
-    return translation.seams
+    return translation.seams, seen[0] if seen else None
 
 
 def _report(mistakes: Sequence[str], count: int) -> None:
@@ -159,7 +208,9 @@ def _report(mistakes: Sequence[str], count: int) -> None:
         raise InputError(f"translate: {len(mistakes)} of {count} volumes could not be translated:{lines}")
 
 
-def _row(case: Case, reference: Case | None, target: Path, labels: Path | None) -> dict[str, Any]:
+def _row(
+    case: Case, reference: Case | None, target: Path, labels: Path | None, features: Path | None
+) -> dict[str, Any]:
     def told(path: Path | None) -> str | None:
         return None if path is None else relative_path(path, target.parent)
 
@@ -170,6 +221,7 @@ def _row(case: Case, reference: Case | None, target: Path, labels: Path | None) 
         "label": told(case.label),
         "translation": told(target),
         "segmentation": told(labels),
+        "features": told(features),
         "reference": told(reference.image if reference else None),
         "reference_label": told(reference.label if reference else None),
     }

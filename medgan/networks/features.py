@@ -32,7 +32,9 @@ class SegmentorEncoder(nn.Module):
 
     def __init__(self, segmentor: nn.Module) -> None:
         super().__init__()
-        network: Any = getattr(segmentor, "module", segmentor)  # inside its average
+        network: Any = segmentor
+        while not hasattr(network, "encode") and (inner := _inside(network)) is not None:
+            network = inner
         if not hasattr(network, "encode"):
             kind = type(network).__name__
             raise ValueError(f"{kind} has no encode(image); give translate.extractor another component, or set it null")
@@ -41,6 +43,12 @@ class SegmentorEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return cast(Tensor, self.network.encode(image))
+
+
+def _inside(network: nn.Module) -> nn.Module | None:
+    """What is wrapped by an average of weights or by what takes a volume slice by slice."""
+    inner = getattr(network, "module", None) or getattr(network, "network", None)
+    return inner if isinstance(inner, nn.Module) else None
 
 
 EXTRACTORS: dict[str, Callable[..., Extractor]] = {"segmentor": SegmentorEncoder}
