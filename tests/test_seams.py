@@ -32,7 +32,7 @@ def test_only_pairs_in_the_mask_count() -> None:
 
 
 def test_an_axis_of_distant_slices_is_compared_with_itself() -> None:
-    x, y, z = np.meshgrid(np.arange(4.0), np.arange(4.0), np.arange(4.0), indexing="ij")
+    x, _, z = np.meshgrid(np.arange(4.0), np.arange(4.0), np.arange(4.0), indexing="ij")
     ramp = x + 10 * z
     everywhere = np.ones_like(ramp, dtype=bool)
     assert border_jumps(ramp, [[], [], [2]], everywhere) == (10.0, 10.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medgan.networks import ResNetGenerator, SegResNetSegmentor, UNetGenerator, UNetSegmentor
+from medgan.networks import ResNetGenerator, SegResNetSegmentor, UNetGenerator
 from medgan.networks.field import receptive_field, total_stride
 from medgan.networks.frozen import FrozenNorm, freeze_norms, sees_window
 from medgan.networks.sweep import Sweep, SweepError, sweepable
@@ -46,7 +46,7 @@ def box_sum(width: int) -> nn.Module:
 @pytest.mark.parametrize("sweep", [True, False])
 def test_windows_give_what_the_whole_volume_gives(name: str, sweep: bool) -> None:
     torch.manual_seed(0)
-    image = noise(45, 27, 22)
+    image = noise(37, 27, 18)
     network = frozen_for(lively(NETWORKS[name]()), image, PATCH, device=CPU, bf16=False)
     evaluator = Evaluator(network, channels=1, device=CPU, sweep=sweep)
     assert (evaluator.sweep is not None) == sweep
@@ -56,9 +56,9 @@ def test_windows_give_what_the_whole_volume_gives(name: str, sweep: bool) -> Non
     one_piece = evaluator(image, memory_gb=1.0)
     assert one_piece.windows == 1
     assert torch.allclose(one_piece.values, whole, atol=1e-5)
-    cut = evaluator(image, memory_gb=1.0, window=(8, 12, 12))
-    shifted = evaluator(image, memory_gb=1.0, window=(8, 12, 12), is_shifted=True)
-    assert cut.windows > 4
+    cut = evaluator(image, memory_gb=1.0, window=(16, 20, 12))
+    shifted = evaluator(image, memory_gb=1.0, window=(16, 20, 12), is_shifted=True)
+    assert cut.windows >= 4
     assert cut.borders != shifted.borders
     assert torch.allclose(cut.values, whole, atol=1e-5)
     assert torch.allclose(shifted.values, whole, atol=1e-5)
@@ -66,7 +66,7 @@ def test_windows_give_what_the_whole_volume_gives(name: str, sweep: bool) -> Non
 
 def test_windows_without_a_halo_would_not() -> None:
     torch.manual_seed(0)
-    network, image = lively(NETWORKS["unet"]()), noise(45, 27, 22)
+    network, image = lively(NETWORKS["unet"]()), noise(37, 27, 18)
     with torch.no_grad():
         whole, alone = network(image), network(image[:, :, :20])
     assert (whole[:, :, :20] - alone).abs().max() > 1e-2
@@ -74,10 +74,13 @@ def test_windows_without_a_halo_would_not() -> None:
 
 def test_less_memory_takes_more_windows_and_gives_the_same() -> None:
     torch.manual_seed(0)
-    network, image = lively(NETWORKS["unet"]()), noise(40, 90, 24)
+    network, image = (
+        nn.Sequential(nn.Conv3d(1, 8, 5, padding=2), nn.SiLU(), nn.Conv3d(8, 1, 3, padding=1)),
+        noise(40, 60, 24),
+    )
     for sweep in (True, False):
         evaluator = Evaluator(network, channels=1, device=CPU, sweep=sweep)
-        ample, scarce = evaluator(image, memory_gb=1.0), evaluator(image, memory_gb=0.004)
+        ample, scarce = evaluator(image, memory_gb=1.0), evaluator(image, memory_gb=0.0005)
         assert ample.windows == 1
         assert scarce.windows > 1
         assert torch.allclose(ample.values, scarce.values, atol=1e-5)
@@ -106,9 +109,8 @@ def test_where_nothing_is_wanted_nothing_is_computed() -> None:
     where[..., 3:9, 3:9, 3:9] = where[..., 30:36, 3:9, 3:9] = True
     seen.clear()
     made = evaluator(torch.zeros(1, 1, 40, 40, 40), memory_gb=1.0, window=(8, 8, 8), where=where)
-    assert made.windows == 4  # of 6 along X the two parts take two each
-    assert len(seen) == 4
-    assert sum(seen) <= 4 * 8 * 6 * 6
+    assert made.windows == 3  # of five along X, from 3 on: 3 to 10, 27 to 34 and 35
+    assert seen == [8 * 6 * 6, 8 * 6 * 6, 6 * 6]
     assert torch.equal(made.values, torch.where(where, 1.0, -1.0))
     nowhere = evaluator(torch.zeros(1, 1, 40, 40, 40), memory_gb=1.0, where=torch.zeros_like(where))
     assert nowhere.windows == 0
@@ -119,7 +121,7 @@ def test_what_is_wanted_of_each_voxel_is_taken_piece_by_piece() -> None:
     network, image = lively(NETWORKS["segresnet"]()), noise(32, 16, 16)
     network = frozen_for(network, image, PATCH, device=CPU, bf16=False)
     made = Evaluator(network, channels=1, device=CPU)(
-        image, memory_gb=1.0, window=(8, 8, 8), finish=lambda x: x.argmax(1, keepdim=True).to(torch.uint8)
+        image, memory_gb=1.0, window=(8, 8, 8), fill=0, finish=lambda x: x.argmax(1, keepdim=True).to(torch.uint8)
     )
     assert made.values.dtype == torch.uint8
     with torch.no_grad():
@@ -190,8 +192,15 @@ def test_code_that_branches_on_its_input_is_not_swept() -> None:
     with pytest.raises(SweepError):
         Sweep(Branches())
     assert sweepable(Branches(), noise(8, 8, 8), 4) is None
-    evaluator = Evaluator(UNetSegmentor(3, 1, 2, channels=8).eval(), channels=1, device=CPU)
-    assert evaluator.sweep is None  # traced, it would leave its skip connections out: the trial tells
+
+    class Lies(nn.Module):
+        """Does another thing while it is traced, as MONAI's BasicUNet does."""
+
+        def forward(self, image: Tensor) -> Tensor:
+            return image + 1 if isinstance(image, Tensor) else image
+
+    assert Sweep(Lies())
+    assert sweepable(Lies(), noise(8, 8, 8), 4) is None
 
 
 # Norms

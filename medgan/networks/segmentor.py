@@ -72,7 +72,8 @@ class UNetSegmentor(_Padded):
     """Class logits per voxel: ``(B, C, *S)`` to ``(B, classes, *S)``.
 
     MONAI's `BasicUNet` (Falk et al., "U-Net: deep learning for cell counting, detection, and morphometry", 2019) with
-    interpolation instead of transposed convolutions.
+    interpolation instead of transposed convolutions. It enlarges by exactly two: to align the corners, as MONAI does,
+    would move a voxel by what its window measures.
     """
 
     def __init__(
@@ -93,6 +94,9 @@ class UNetSegmentor(_Padded):
         self.body = BasicUNet(
             spatial_dims, in_channels, out_channels, widths, norm=("group", {"num_groups": 8}), upsample="nontrainable"
         )
+        for module in self.body.modules():
+            if isinstance(module, nn.Upsample):
+                module.align_corners = False
 
     def coarsest(self, image: Tensor) -> Tensor:
         """The deepest of MONAI's levels."""

@@ -51,9 +51,9 @@ class Sweep:
 
     def __init__(self, network: nn.Module) -> None:
         """Raises: SweepError: its code cannot be traced; `run` raises it for a layer that is not known."""
-        self.network = network
+        self.network = nn.Sequential(network)  # a network may be a single layer
         try:
-            self.graph = _Tracer().trace(network)
+            self.graph = _Tracer().trace(self.network)
         except Exception as error:  # whatever somebody's code does with what is no tensor yet
             raise SweepError(str(error)) from None
 

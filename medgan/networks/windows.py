@@ -146,7 +146,7 @@ class Evaluator:
         sides = cast(Size, tuple(last - first for first, last in box))
         if window is None:
             window = self._largest(sides, volume, memory_gb * 2**30)
-        aligned = cast(Size, tuple(-(-length // field.stride) * field.stride for length in window))
+        aligned = cast(Size, tuple(max(1, -(-length // field.stride)) * field.stride for length in window))
         return _Plan(volume, aligned, field, is_shifted, is_swept=self.sweep is not None)
 
     def _largest(self, sides: Size, volume: Size, most_bytes: float) -> Size:
