@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medgan.metrics.image import bias, mae, psnr, ssim
+from medgan.metrics.image import decibels, differences, mae, ssim
 from medgan.metrics.segmentation import segmentation_score
 
 ORGAN_METRICS = (
@@ -45,10 +45,11 @@ def image_scores(
     Raises:
         ValueError: shapes differ, the mask is empty, or a voxel in it is not finite.
     """
+    apart = differences(prediction, reference, mask)
     scores = {
-        "mae": mae(prediction, reference, mask),
-        "bias": bias(prediction, reference, mask),
-        "psnr": psnr(prediction, reference, data_range, mask),
+        "mae": apart.absolute,
+        "bias": apart.signed,
+        "psnr": decibels(apart.squared, data_range),
         "ssim": ssim(prediction, reference, data_range, mask),
     }
     for name, region in regions.items():
