@@ -117,15 +117,24 @@ def bland_altman(first: Sequence[float], second: Sequence[float]) -> Agreement:
     found = gaps[np.isfinite(gaps)]
     n, without = len(found), int(len(gaps) - np.isfinite(gaps).sum())
     bias = float(found.mean()) if n else math.nan
-    if n < 2:
-        return Agreement(bias, *[math.nan] * 9, n, without)
-    sd, t = float(found.std(ddof=1)), float(stats.t.ppf(0.975, n - 1))
-    around_bias = t * sd / math.sqrt(n)
-    around_limit = t * sd * math.sqrt(1 / n + _Z**2 / (2 * (n - 1)))
-    ends = [bias - around_bias, bias + around_bias, sd]
-    for limit in (bias - _Z * sd, bias + _Z * sd):
-        ends += [limit, limit - around_limit, limit + around_limit]
-    return Agreement(bias, *ends, n, without)
+    sd, t = (float(found.std(ddof=1)), float(stats.t.ppf(0.975, n - 1))) if n > 1 else (math.nan, math.nan)
+    lower, upper = bias - _Z * sd, bias + _Z * sd
+    around_bias = t * sd / math.sqrt(max(1, n))
+    around_limit = t * sd * math.sqrt(1 / max(1, n) + _Z**2 / (2 * max(1, n - 1)))
+    return Agreement(
+        bias=bias,
+        bias_low=bias - around_bias,
+        bias_high=bias + around_bias,
+        sd=sd,
+        lower=lower,
+        lower_low=lower - around_limit,
+        lower_high=lower + around_limit,
+        upper=upper,
+        upper_low=upper - around_limit,
+        upper_high=upper + around_limit,
+        count=n,
+        without=without,
+    )
 
 
 def paired_wilcoxon(first: Sequence[float], second: Sequence[float]) -> float:
