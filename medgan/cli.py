@@ -141,9 +141,7 @@ def translate(
             raise InputError("translate: --output and --force go with INPUT; name volumes, or leave them out")
         cases = load_cases(study.cases, Path())
         for way in ways:
-            index = translate_run(
-                place, cases, direction=way, options=study.translate, device=device, segmentor=by
-            )
+            index = translate_run(place, cases, direction=way, options=study.translate, device=device, segmentor=by)
             typer.echo(index)
         return
     if output is None:
