@@ -121,7 +121,7 @@ def strip(values: Sequence[float], mean: float, low: float | None, high: float |
     beside = "" if mark is None else f"<path class='mark' d='M{x(mark)} 3V17'/>"
     return (
         "<svg class='strip' viewBox='0 0 160 20' aria-hidden='true'><path class='frame' d='M4 10H156'/>"
-        f"{dots}{bar}<circle class='mean' cx='{x(mean)}' cy='10' r='4'/>{beside}</svg>"
+        f"{bar}{dots}<circle class='mean' cx='{x(mean)}' cy='10' r='4'/>{beside}</svg>"
     )
 
 

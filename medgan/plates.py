@@ -17,7 +17,6 @@ from medgan.views import DRAWN, Kind, Views
 
 _COLUMNS: tuple[Kind, ...] = ("source", "translation", "reference", "error")
 _WIDTH, _LEFT, _TOP, _GAP, _BELOW = 7.1, 0.3, 0.28, 0.05, 0.55  # inches; two columns of a journal are 180 mm
-_FONTS = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none", "font.size": 8, "font.family": "sans-serif"}
 SUFFIXES = (".pdf", ".svg", ".png", ".eps", ".tiff", ".webp")
 
 
@@ -130,6 +129,6 @@ def save_plate(figure: Figure, path: Path) -> None:
         raise InputError(f"--figure {path}: unknown format; end the name in {', '.join(SUFFIXES)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    with matplotlib.rc_context(_FONTS):
+    with matplotlib.rc_context({"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}):  # TrueType, text
         figure.savefig(partial, dpi=300)
     partial.replace(path)

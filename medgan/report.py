@@ -195,7 +195,7 @@ def save_figure(
     run = _place(run)
     options = options or report_options(run)
     summary = _evaluation(run)
-    way = direction or next(iter(summary["directions"]))
+    way: str = direction or next(iter(summary["directions"]))
     if way not in summary["directions"]:
         raise InputError(f"{run.path}: not evaluated in direction {way}; it has {', '.join(summary['directions'])}")
     ranked = worst_first(summary, way)

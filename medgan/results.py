@@ -117,7 +117,7 @@ def _cards(part: Mapping[str, Any]) -> Iterator[str]:
         values = [case["methods"].get("translation", {}).get(metric) for case in part["cases"]]
         drawn = strip([v for v in values if v is not None], entry["mean"], entry["low"], entry["high"], best)
         beside = f"{_interval(entry, decimals)} n = {entry['count']}"
-        beside += "" if best is None else f"<br><span class='mark'></span> best lookup table {best:.{decimals}f}"
+        beside += "" if best is None else f"<br><span class='mark'></span> lookup table {best:.{decimals}f}"
         good = "low is good" if low_is_good else "high is good"
         yield _card(title, f"{entry['mean']:.{decimals}f} <small>{unit}</small>", drawn + beside, hint=good)
     counted = [scores[metric] for metric in _COUNTS if scores.get(metric, {}).get("count")]

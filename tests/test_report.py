@@ -1,5 +1,6 @@
 """The report of a small run: complete, self-contained, and honest about what is missing."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,9 @@ from medgan.config import InputError
 from medgan.evaluate import evaluate_run
 from medgan.page import curve, table
 from medgan.pictures import Panel, draw_cuts
-from medgan.report import ReportOptions, figure, report
+from medgan.plates import plate
+from medgan.report import ReportOptions, figure, report, report_options, report_runs, save_figure
+from medgan.views import View, Views
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_the_page_loads_nothing_and_is_well_formed(page: str) -> None:
 def test_numbers_tables_pictures_curves_and_provenance_are_there(page: str) -> None:
     assert "A small study" in page
     assert "20.0 <small>HU</small>" in page  # the card
-    assert "best lookup table 4.1" in page
+    assert "lookup table 4.1" in page
     assert "lookup table (median)" in page
     assert page.count("data:image/webp") == 2
     assert page.count("data:image/png") == 2
@@ -180,3 +183,143 @@ def test_a_sortable_table_carries_its_values() -> None:
     assert "<td data-value='1.23456'>1.2</td>" in html
     assert "a &lt; b" in html
     assert html.count("<button type='button'>") == 2
+
+
+def test_numbers_that_are_not_known_are_shown_by_their_names(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    evaluate_run(run)
+    path = run / "evaluate" / "summary.json"
+    summary = json.loads(path.read_text())
+    part = summary["directions"]["BA"]
+    part["methods"]["translation"]["new_metric"] = {"mean": 0.25, "low": 0.125, "high": 0.5, "count": 2}
+    for case in part["cases"]:
+        case["methods"]["translation"]["new_metric"] = 0.25
+    path.write_text(json.dumps(summary))
+    html = report(run).read_text()
+    assert "<th scope='col'>new metric</th>" in html
+    assert "0.250 <small>[0.125, 0.500]</small>" in html
+    assert "<td data-value='0.25'>0.250</td>" in html
+
+
+def test_audits_and_seams_are_shown_where_there_are_any(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert "id='quality'" not in report(run).read_text()
+    folder = run / "translate" / "BA"
+    (folder / "audit.csv").write_text("subject,worst_sigma\none,2.34567\n<two>,\n")
+    rows = json.loads((folder / "cases.json").read_text())
+    rows[0]["seam_ratio"] = 1.0625
+    rows[1]["seams"] = {"axial": 0.5}
+    (folder / "cases.json").write_text(json.dumps(rows))
+    html = report(run).read_text().split("<section id='quality'")[1]
+    assert "<td data-value='2.34567'>2.346</td>" in html
+    assert "&lt;two&gt;" in html
+    assert "worst sigma" in html
+    assert "<td data-value='1.062'>1.062</td>" in html
+    assert "seams axial" in html
+
+
+def test_a_page_without_a_viewer_is_small(evaluated: Path, tmp_path: Path) -> None:
+    html = report(evaluated, ReportOptions(viewer_voxels=0), tmp_path / "small.html").read_text()
+    assert "details class='volumes'" not in html
+    assert "niivue-source" not in html
+    assert len(html) < 500_000
+
+
+def test_the_report_looks_at_its_own_section_alone(tmp_path: Path) -> None:
+    run = make_run(tmp_path)  # its configuration is no whole experiment
+    assert report_options(run, ["report.max_cases=3"]).max_cases == 3
+    with pytest.raises(InputError, match="depends on its own section alone"):
+        report_options(run, ["train.steps=3"])
+    with pytest.raises(InputError, match=r"report\.max_case: unknown key"):
+        report_options(run, ["report.max_case=3"])
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    made = []
+    for name, error_hu in (("plain", 20.0), ("better", 5.0)):
+        run = make_run(tmp_path_factory.mktemp(name), error_hu=error_hu)
+        evaluate_run(run)
+        made.append(run.rename(run.with_name(name)))
+    return made
+
+
+def test_runs_side_by_side_tell_what_sets_them_apart(two_runs: list[Path], tmp_path: Path) -> None:
+    settings = yaml.safe_load((two_runs[1] / "experiment.yaml").read_text())
+    settings["recipe"]["channels"] = 64
+    (two_runs[1] / "experiment.yaml").write_text(yaml.safe_dump(settings))
+    html = report_runs(two_runs, tmp_path / "both.html").read_text()
+    assert "<th scope='col'>plain &minus; better</th>" in html
+    assert "<td>15.0 <small>[15.0, 15.0]</small>" in html  # 20 HU off, against 5
+    assert "<td><b>5.0</b> <small>[5.0, 5.0]</small></td>" in html
+    assert "cuts of one in each run" in html
+    assert "recipe.channels was absent, is 64" in html
+    assert "<td>one</td><td data-value='20'>20.0</td><td data-value='5'>5.0</td>" in html
+
+
+def test_runs_that_do_not_compare_say_why(two_runs: list[Path], tmp_path: Path) -> None:
+    path = two_runs[1] / "evaluate" / "summary.json"
+    before = path.read_text()
+    summary = json.loads(before)
+    summary["options"]["erosion_mm"] = 4.0
+    path.write_text(json.dumps(summary))
+    html = report_runs(two_runs, tmp_path / "both.html").read_text()
+    path.write_text(before)
+    assert "No differences are shown: " in html
+    assert "evaluate.erosion_mm differs" in html
+    assert html.count("class='cards'") == 2  # each has its own numbers
+
+
+def test_runs_side_by_side_need_names_and_a_direction_in_common(two_runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="two runs of one name"):
+        report_runs([two_runs[0], two_runs[0]], tmp_path / "x.html")
+    with pytest.raises(InputError, match="not evaluated"):
+        report_runs([two_runs[0], make_run(tmp_path)], tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize(("name", "start"), [("x.pdf", b"%PDF"), ("x.svg", b"<?xml"), ("x.png", b"\x89PNG")])
+def test_a_figure_for_papers_in_the_format_of_its_name(
+    evaluated: Path, tmp_path: Path, name: str, start: bytes
+) -> None:
+    path = save_figure(evaluated, tmp_path / name)
+    assert path.read_bytes().startswith(start)
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_letters_of_a_figure_stay_letters(evaluated: Path, tmp_path: Path) -> None:
+    assert ">translation (CT)</text>" in save_figure(evaluated, tmp_path / "x.svg").read_text()
+    assert b"/FontFile2" in save_figure(evaluated, tmp_path / "x.pdf").read_bytes()  # TrueType, embedded
+
+
+def test_figures_refuse_what_they_cannot_draw(evaluated: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unknown format; end the name in \.pdf"):
+        save_figure(evaluated, tmp_path / "x.doc")
+    with pytest.raises(InputError, match="no case 'onne'; did you mean 'one'"):
+        save_figure(evaluated, tmp_path / "x.pdf", ["onne"])
+    with pytest.raises(InputError, match="not evaluated in direction AB; it has BA"):
+        save_figure(evaluated, tmp_path / "x.pdf", direction="AB")
+
+
+def test_a_plate_has_a_row_per_case_at_one_scale() -> None:
+    def case(side: int) -> Views:
+        image = np.zeros((side, side, 4), dtype=np.float32)
+        views = tuple(
+            View(kind, kind, image, (-10.0, 10.0), "HU", None)
+            for kind in ("source", "translation", "reference", "error")
+        )
+        return Views("x", np.diag([-2.0, -2.0, 3.0, 1.0]), views, {}, np.ones(image.shape, dtype=bool), {})
+
+    drawn = plate([case(20), case(10)], ["large", "small"])
+    shown = [axes for axes in drawn.axes if axes.images and axes.get_xlabel() == "" and not axes.get_label()]
+    widths = sorted({round(axes.get_position().width, 4) for axes in shown})
+    assert len(shown) == 8
+    assert widths[1] == pytest.approx(2 * widths[0], abs=2e-4)
+    assert {text.get_text() for text in drawn.texts} == {
+        "source",
+        "translation",
+        "reference",
+        "error",
+        "large",
+        "small",
+    }
