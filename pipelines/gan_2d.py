@@ -31,7 +31,7 @@ from gan2d_scores import score_digits, score_super_resolution, score_translation
 
 from medgan.checkpoint import build_recipe, read_checkpoint  # noqa: E402
 from medgan.cli import guarded  # noqa: E402
-from medgan.config import InputError, suggest  # noqa: E402
+from medgan.config import Component, InputError, suggest  # noqa: E402
 from medgan.data.digits import Digits  # noqa: E402
 from medgan.data.phantom_slices import PhantomSlices  # noqa: E402
 from medgan.data.sources import Source, source  # noqa: E402
@@ -45,6 +45,7 @@ from medgan.sample import Kind, load_recipe, sample  # noqa: E402
 from medgan.train import train  # noqa: E402
 
 FIVE = (0, 1, 2, 3, 4)
+FRESH = 1000  # seed of the bodies that scores are taken on: nobody has looked at these before
 console = Console()
 
 
@@ -148,7 +149,7 @@ def one_run(runs: Path, name: str, seed: int, device: str = "auto") -> None:
     started = time.monotonic()
     verdict = train(experiment.recipe, experiment.train, run, seed=seed, device=device, samples=experiment.samples)
     seconds = time.monotonic() - started
-    recipe, drawn = load_recipe(run, experiment.sample.checkpoint, device="cpu"), source(experiment.samples)
+    recipe, drawn = load_recipe(run, experiment.sample.checkpoint, device="cpu"), source(_fresh(experiment.samples))
     scores = PARTS[name].score(run, recipe, drawn)
     for kind in PARTS[name].pictures:
         picture = run.path / "sample" / f"{kind}.png"
@@ -205,6 +206,12 @@ def plain(scores: Any) -> Any:
     if isinstance(scores, list | tuple):
         return [plain(value) for value in scores]
     return scores.tolist() if hasattr(scores, "tolist") else scores
+
+
+def _fresh(samples: Component) -> Component:
+    """The same source, of synthetic bodies that no training and no search for settings has seen."""
+    options = samples.model_dump()
+    return Component.model_validate(options | ({"seed": FRESH} if "bodies" in options else {}))
 
 
 def _sampler(recipe: Recipe) -> Sampler:
