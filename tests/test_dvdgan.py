@@ -126,6 +126,18 @@ def test_every_weight_of_a_critic_is_spectrally_normalised(shape: tuple[int, ...
         assert torch.linalg.matrix_norm(weight.detach().flatten(1), 2) < 1.1
 
 
+def test_gradients_of_a_temporal_critic_in_bf16_are_those_in_float32() -> None:
+    torch.manual_seed(0)
+    critic, film = SpectralCritic((1, 8, 16, 16), channels=16, max_channels=16).eval(), torch.rand(4, 1, 8, 16, 16)
+    found = []
+    for enabled in (False, True):
+        critic.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            critic(film).mean().backward()
+        found.append(torch.cat([p.grad.flatten() for p in critic.parameters()]))
+    assert (found[0] - found[1]).norm() < 0.05 * found[0].norm()
+
+
 def test_each_critic_step_meets_reals_of_its_own() -> None:
     recipe = make(critic_steps=2)
     seen: list[torch.Tensor] = []
@@ -158,3 +170,5 @@ def test_a_class_is_heeded() -> None:
 def test_still_images_are_refused() -> None:
     with pytest.raises(InputError, match="films"):
         make(image_shape=(1, 8, 8))
+    with pytest.raises(InputError, match="3 frames"):
+        make(image_shape=(1, 2, 8, 8))

@@ -61,7 +61,7 @@ def test_the_heart_beats_where_it_lies() -> None:
 
 
 def test_splits_show_different_bodies() -> None:
-    options = {"breath": 0.0, "beat": 0.0, "noise": 0.0, "frames": 2}
+    options = {"breath": 0.0, "beat": 0.0, "noise": 0.0, "frames": 3}
     seen = {split: {film.numpy().tobytes() for film in films(60, split, **options)} for split in ("train", "test")}
     assert len(seen["train"]) == 8
     assert len(seen["test"]) == 4

@@ -40,7 +40,7 @@ class PhantomFilms(Source):
         self,
         *,
         contrast: Annotated[Literal["ct", "mr"], Field(description="which scanner looks")] = "mr",
-        frames: Annotated[int, Field(ge=2, description="of a film")] = 8,
+        frames: Annotated[int, Field(ge=3, description="of a film")] = 8,
         size: Annotated[int, Field(ge=8, description="of a frame, voxels along each axis")] = 32,
         breath_frames: Annotated[float, Field(gt=2, description="frames of a breath, give or take a fifth")] = 8.0,
         beat_frames: Annotated[float, Field(gt=2, description="frames of a heartbeat, give or take a fifth")] = 3.5,

@@ -145,9 +145,10 @@ class CriticBlock(nn.Module):
 class SpectralCritic(nn.Module):
     """Images or films ``(B, *image_shape)`` to raw logits ``(B, 1)``: residual, every weight spectrally normalised.
 
-    Axes are halved while they are even and above 4 (films: time while above 2), features summed over what is left, and
-    a class adds the product of its embedding and these (Miyato and Koyama, "cGANs with Projection Discriminator",
-    2018). On films, all convolutions see time; in Clark et al. 2019, those of the first two blocks do.
+    Axes are halved while they are even and above 4, features summed over what is left, and a class adds the product of
+    its embedding and these (Miyato and Koyama, "cGANs with Projection Discriminator", 2018). On films, all convolutions
+    see time; in Clark et al. 2019, those of the first two blocks do. A film needs three frames: with torch 2.13 on a CPU,
+    the bf16 gradient of a 3D convolution's weights is not finite where its first axis has two voxels.
     """
 
     def __init__(
@@ -163,8 +164,8 @@ class SpectralCritic(nn.Module):
         width, size = image_shape[0], image_shape[1:]
         blocks: list[nn.Module] = []
         while not blocks or max(size) > 4:
-            halved = tuple(2 if n % 2 == 0 and n > 2 else 1 for n in size)
-            if set(halved) == {1}:
+            halved = tuple(2 if n % 2 == 0 and n > 4 else 1 for n in size)
+            if blocks and set(halved) == {1}:
                 break
             wider = min(max_channels, channels << len(blocks))
             blocks.append(CriticBlock(dims, width, wider, halved, first=not blocks))

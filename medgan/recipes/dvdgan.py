@@ -59,8 +59,10 @@ class DVDGAN(Recipe):
         ] = 0.05,
     ) -> None:
         super().__init__()
-        if len(image_shape) != 4 or any(n % 2 for n in image_shape[2:]):
-            raise InputError(f"data: samples of shape {image_shape} are no films (C, T, H, W) of even H and W")
+        if len(image_shape) != 4 or image_shape[1] < 3 or any(n % 2 for n in image_shape[2:]):
+            raise InputError(
+                f"data: samples of shape {image_shape} are no films (C, T, H, W); give it 3 frames or more of even H and W"
+            )
         channels, frames, height, width = image_shape
         self.G = synthesizer(generator_net, image_shape, latent_dim, num_classes)
         self.D_S = critic(spatial_net, (channels, height, width), num_classes)
