@@ -20,7 +20,8 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, *, one_sided: b
     share = torch.rand(len(real), *(1,) * (real.ndim - 1), device=real.device)
     between = real.detach().float().lerp(fake.detach().float(), share).requires_grad_()
     excess = _slope(critic, between).flatten(1).norm(dim=1) - 1
-    return (excess.relu() if one_sided else excess).square().mean()
+    penalty: Tensor = (excess.relu() if one_sided else excess).square().mean()
+    return penalty
 
 
 def r1_penalty(critic: Critic, real: Tensor) -> Tensor:

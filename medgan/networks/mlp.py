@@ -45,7 +45,7 @@ class MLPSynthesizer(nn.Module):
         if self.embedding is not None:
             assert classes is not None, "a class-conditional network needs classes"
             latents = torch.cat([latents, self.embedding(classes)], dim=1)
-        samples = cast(Tensor, self.body(latents)).unflatten(1, self.image_shape)
+        samples = cast(Tensor, self.body(latents)).reshape(-1, *self.image_shape)
         return samples.tanh() if len(self.image_shape) > 1 else samples
 
 

@@ -127,5 +127,5 @@ class DensitySampler(Sampler):
         latents = latents.to(next(self.network.parameters()).device) * truncation
         z, noise = latents.split([self.of_component, latents.shape[1] - self.of_component], dim=1)
         mean, log_std = self.network(z)
-        samples: Tensor = mean + log_std.exp() * noise.unflatten(1, self.image_shape)
+        samples: Tensor = mean + log_std.exp() * noise.reshape(mean.shape)
         return samples.clamp(-1, 1) if len(self.image_shape) > 1 else samples
