@@ -70,8 +70,8 @@ Every figure below comes from the configurations in `configs/`, trained and scor
 and stands in [gan_theory.json](gan_theory.json) and [gan2d.json](gan2d.json) with its steps, seconds and verdict.
 Trainings ran on one thread each, up to two at a time, on {environment["platform"]} with {environment["processors"]}
 processors; {versions}; Python {environment["python"]}. Settings were looked for with seeds from 100 on; the seeds shown
-were run with what was found. Scores on synthetic bodies are taken on bodies of a seed of their own, which no training and
-no search for settings has seen."""
+were run with what was found. Scores on synthetic bodies are taken on bodies of a seed of their own, which no training
+and no search for settings has seen."""
 
 
 def _theory(theory: Mapping[str, Any]) -> str:
