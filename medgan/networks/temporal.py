@@ -147,8 +147,8 @@ class SpectralCritic(nn.Module):
 
     Axes are halved while they are even and above 4, features summed over what is left, and a class adds the product of
     its embedding and these (Miyato and Koyama, "cGANs with Projection Discriminator", 2018). On films, all convolutions
-    see time; in Clark et al. 2019, those of the first two blocks do. A film needs three frames: with torch 2.13 on a CPU,
-    the bf16 gradient of a 3D convolution's weights is not finite where its first axis has two voxels.
+    see time; in Clark et al. 2019, those of the first two blocks do. A film needs three frames: on a CPU, torch 2.13's
+    bf16 gradient of a 3D convolution's weights is not finite where its first axis has two voxels.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ class DVDGAN(Recipe):
         super().__init__()
         if len(image_shape) != 4 or image_shape[1] < 3 or any(n % 2 for n in image_shape[2:]):
             raise InputError(
-                f"data: samples of shape {image_shape} are no films (C, T, H, W); give it 3 frames or more of even H and W"
+                f"data: samples of shape {image_shape} are no films (C, T, H, W); give 3 frames or more, H and W even"
             )
         channels, frames, height, width = image_shape
         self.G = synthesizer(generator_net, image_shape, latent_dim, num_classes)
