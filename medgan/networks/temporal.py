@@ -56,7 +56,7 @@ class LatentNorm(nn.Module):
         self.scale, self.shift = nn.Linear(latent_dim, channels), nn.Linear(latent_dim, channels)
 
     def forward(self, x: Tensor, latents: Tensor) -> Tensor:
-        y = cast(Tensor, self.norm(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+        y = cast(Tensor, self.norm(x.flatten(0, 1))).reshape(x.shape)
         scale, shift = (part(latents)[:, None, :, None, None].to(y.dtype) for part in (self.scale, self.shift))
         return torch.addcmul(shift, y, 1 + scale)
 
