@@ -11,10 +11,11 @@ from typing import Any
 Run = Mapping[str, Any]
 Runs = Mapping[str, Sequence[Run]]
 TITLES = {
-    "gan_ring": "GAN, ring",
+    "gan_ring": "GAN with R1, ring",
     "wgan_gp_ring": "WGAN-GP, ring",
     "density_ring": "density network, ring",
     "gan_grid": "plain GAN, grid",
+    "gan_r1_grid": "GAN with R1, grid",
     "pacgan_grid": "PacGAN, grid",
     "cgan_digits": "conditional GAN",
     "dcgan_digits": "DCGAN",
