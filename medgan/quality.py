@@ -1,4 +1,4 @@
-"""What else a run's verbs have checked, as tables of the report's page: the audit of translations, and their seams."""
+"""What else a run's verbs have found out, as tables of the report's page: organ volumes, distances, audits, seams."""
 
 from __future__ import annotations
 
@@ -11,22 +11,50 @@ from typing import Any
 from medgan.data.store import read_json
 from medgan.page import table
 
+_SETS = {"real": "real images of others", "translation": "translations", "source": "sources, untranslated"}
 
-def quality_html(run: Path) -> str:
-    """Tables of ``translate/*/audit.csv`` and of the seam fields of ``translate/*/cases.json``, where there are any."""
-    text = []
+
+def quality_html(run: Path, summary: Mapping[str, Any] | None) -> str:
+    """What there is of: organ volumes, distances without pairs, ``translate/*/audit.csv``, seams in ``cases.json``."""
+    text = _volumes(run / "evaluate" / "volumes.csv")
+    for part in summary["directions"].values() if summary else ():
+        text += _distances(part)
     for folder in sorted(path for path in (run / "translate").glob("*") if path.is_dir()):
         text += _audit(folder)
         text += _seams(folder)
     return "".join(text)
 
 
-def _audit(folder: Path) -> list[str]:
-    path = folder / "audit.csv"
+def _volumes(path: Path) -> list[str]:
+    rows = _read(path)
+    told = "Bland and Altman: mean difference from the reference in ml, limits of agreement, 95 % intervals; a row each"
+    return ["<h3>Volumes of organs</h3>", _sheet(rows[0], rows[1:], told)] if len(rows) > 1 else []
+
+
+def _distances(part: Mapping[str, Any]) -> list[str]:
+    """Distances of features from real images, a row per plane and set."""
+    rows, heads = [], ["plane", "set"]
+    for plane, sets in (part.get("distances") or {}).items():
+        for name, measures in sets.items():
+            heads += [key for key in measures if key not in heads]
+            values = [_text(measures.get(key)) for key in heads[2:]]
+            rows.append([plane, _SETS.get(name, name), *values])
+    if not rows:
+        return []
+    told = "From real images of the target, by features; the row of other real images is the floor"
+    return [f"<h3>Distances without pairs, {escape(part['title'])}</h3>", _sheet(heads, rows, told)]
+
+
+def _read(path: Path) -> list[list[str]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        heads, *rows = [*csv.reader(file)] or [[]]
+        return [row for row in csv.reader(file) if row]
+
+
+def _audit(folder: Path) -> list[str]:
+    path = folder / "audit.csv"
+    heads, *rows = _read(path) or [[]]
     if not heads:
         return []
     return [f"<h3>Audit, {escape(folder.name)}</h3>", _sheet(heads, rows, f"{len(rows)} rows of {path.name}")]

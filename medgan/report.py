@@ -83,7 +83,7 @@ def report(run: RunDir | Path | str, options: ReportOptions | None = None, outpu
         ("results", "Results", results_html(summary)),
         ("cases", "Cases", cases_html(summary, {one.key for one in shown})),
         ("pictures", "Pictures", "".join(_pictures(run, summary, shown, options))),
-        ("quality", "Quality", quality_html(run.path)),
+        ("quality", "Quality", quality_html(run.path, summary)),
         ("training", "Training", history_html(run.train, options.previews)),
         ("run", "Run", provenance_html(environment, run.experiment_yaml.read_text(encoding="utf-8"))),
     ]

@@ -20,9 +20,11 @@ _METRICS = {  # title, unit, decimals, whether a low value is good
     "ms_ssim": ("MS-SSIM", "", 3, False),
     "dice": ("Dice", "", 3, False),
     "surface_dice": ("surface Dice", "", 3, False),
+    "surface_dice_found": ("surface Dice of those found", "", 3, False),
+    "consistency": ("consistency", "", 3, False),
+    "cycle_error": ("cycle error", "", 1, True),
     "hd95_mm": ("HD95", "mm", 1, True),
     "hd95_found_mm": ("HD95 of those found", "mm", 1, True),
-    "volume_difference": ("volume difference", "", 3, True),
     "missed": ("missed organs", "", 0, True),
     "spurious": ("spurious organs", "", 0, True),
 }
@@ -78,10 +80,12 @@ def results_html(summary: Mapping[str, Any] | None) -> str:
     if not summary:
         return "<p class='quiet'>Not evaluated yet: <code>medgan evaluate</code> adds the numbers.</p>"
     text = [f"<p class='quiet'>{_how(summary.get('options') or {})}</p>"]
+    presets = (summary.get("options") or {}).get("presets") or []
     for way, part in summary["directions"].items():
         text.append(f"<h3>{escape(part['title'])}</h3><div class='cards'>{''.join(_cards(part))}</div>")
         text.append(_methods_table(part))
-        if parts := _parts_table(part):
+        text.append(_presets_table(part, presets))
+        if parts := _parts_table(part, presets):
             text.append(
                 f"<details open id='parts-{escape(way)}'><summary>By tissue, region and organ</summary>"
                 f"{parts}</details>"
@@ -90,12 +94,11 @@ def results_html(summary: Mapping[str, Any] | None) -> str:
 
 
 def _how(options: Mapping[str, Any]) -> str:
-    kind, erosion, preset = options.get("mask"), options.get("erosion_mm") or 0, options.get("preset")
+    kind, erosion = options.get("mask"), options.get("erosion_mm") or 0
     where = {"body": "inside the source's body", "common": "inside the body that both images show"}.get(str(kind))
     where = (where or "in the whole volume") + (f", without a rim of {erosion:g} mm" if erosion else "")
-    by = f" by the rules of <code>{escape(str(preset))}</code>" if preset and preset != "default" else ""
     return (
-        f"Images are compared {where}{by}. Intervals: 95 %, bootstrap over patients; n: cases. "
+        f"Images are compared {where}. Intervals: 95 %, bootstrap over patients; n: cases. "
         "Missed and spurious organs count Dice 0 and the image's diagonal as HD95."
     )
 
@@ -147,9 +150,32 @@ def _methods_table(part: Mapping[str, Any]) -> str:
     return table(["method", *heads], rows, caption)
 
 
-def _parts_table(part: Mapping[str, Any]) -> str:
-    """What is measured per tissue, region or organ: a row for each, a column per method and metric."""
-    metrics = dict.fromkeys(m for scores in part["methods"].values() for m in scores if "/" in m)
+def _presets_table(part: Mapping[str, Any], presets: Sequence[str]) -> str:
+    """The figures of the challenges' presets: a row per method, a column per preset and figure."""
+    methods = part["methods"]
+    columns = list(
+        dict.fromkeys(m for scores in methods.values() for m in scores if m.partition("/")[0] in presets and "/" in m)
+    )
+    heads = [f"{_head(m.partition('/')[2], part)}, {escape(m.partition('/')[0])}" for m in columns]
+    rows = [
+        [escape(name), *(_entry(scores.get(m), m.partition("/")[2], len(part["cases"])) for m in columns)]
+        for name, scores in methods.items()
+        if any(scores.get(m, {}).get("count") for m in columns)
+    ]
+    return table(["method", *heads], rows, "By the rules of the challenges") if rows else ""
+
+
+def _parts_table(part: Mapping[str, Any], presets: Sequence[str]) -> str:
+    """What is measured per tissue, region or organ: a row for each, a column per method and metric.
+
+    Volumes of organs have a table of their own, see `medgan.quality`.
+    """
+    metrics = dict.fromkeys(
+        metric
+        for scores in part["methods"].values()
+        for metric in scores
+        if "/" in metric and metric.partition("/")[0] not in presets and "volume" not in metric.partition("/")[0]
+    )
     names = list(dict.fromkeys(metric.partition("/")[2] for metric in metrics))
     columns = [
         (method, kind)

@@ -12,6 +12,7 @@ import yaml
 from fake_run import AFFINE, add_training, make_run
 from matplotlib.figure import Figure
 
+from medgan.cli import run
 from medgan.config import InputError
 from medgan.evaluate import evaluate_run
 from medgan.page import curve, table
@@ -203,7 +204,7 @@ def test_numbers_that_are_not_known_are_shown_by_their_names(tmp_path: Path) -> 
 
 def test_audits_and_seams_are_shown_where_there_are_any(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    assert "id='quality'" not in report(run).read_text()
+    assert "Audit" not in report(run).read_text()
     folder = run / "translate" / "BA"
     (folder / "audit.csv").write_text("subject,worst_sigma\none,2.34567\n<two>,\n")
     rows = json.loads((folder / "cases.json").read_text())
@@ -323,3 +324,40 @@ def test_a_plate_has_a_row_per_case_at_one_scale() -> None:
         "large",
         "small",
     }
+
+
+def test_presets_volumes_and_distances_have_tables_of_their_own(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    evaluate_run(run)
+    path = run / "evaluate" / "summary.json"
+    summary = json.loads(path.read_text())
+    part = summary["directions"]["BA"]
+    summary["options"]["presets"] = ["synthrad2023"]
+    part["methods"]["translation"]["synthrad2023/mae"] = {"mean": 21.0, "low": 20.0, "high": 22.0, "count": 2}
+    part["distances"] = {"axial": {"real": {"kid": 0.001, "count": 40}, "translation": {"kid": 0.5, "count": 40}}}
+    path.write_text(json.dumps(summary))
+    (run / "evaluate" / "volumes.csv").write_text("direction,organ,bias\nBA,bone,1.5\n")
+    html = report(run).read_text()
+    assert "<th scope='col'>MAE (HU), synthrad2023</th>" in html
+    assert "21.0 <small>[20.0, 22.0]</small>" in html
+    by_part = html.split("By tissue, region and organ")[1].split("</details>")[0]
+    assert "synthrad2023" not in by_part
+    assert "volume" not in by_part
+    assert "<td data-value='1.5'>1.5</td>" in html
+    assert "translations</td><td data-value='0.5'>" in html
+
+
+def test_the_command_writes_pages_and_figures_and_refuses_mixtures(
+    two_runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = map(str, two_runs)
+    page, drawn = tmp_path / "page.html", tmp_path / "cuts.pdf"
+    assert run(["report", first, "--output", str(page), "--set", "report.max_cases=1"]) == 0
+    assert page.is_file()
+    assert run(["report", first, "--figure", str(drawn), "--case", "two", "--direction", "BA"]) == 0
+    assert drawn.is_file()
+    capsys.readouterr()
+    assert run(["report", first, second, "--figure", str(drawn)]) == 1
+    assert "--figure goes with one RUN" in capsys.readouterr().err
+    assert run(["report", first, "--case", "two"]) == 1
+    assert "--case and --direction go with --figure" in capsys.readouterr().err
