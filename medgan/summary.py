@@ -17,7 +17,7 @@ from medgan.metrics.tables import TISSUE_COLUMNS, VOLUME_COLUMNS, tissue_rows, v
 from medgan.scoring import CaseResult, EvaluateOptions, Scoring
 
 _FACTS = ("direction", "subject", "split", "method", "labels_of", "voxels")
-MAIN_METRICS = ("mae", "psnr", "ssim", "dice", "hd95_mm", "missed", "spurious")
+MAIN_METRICS = ("mae", "psnr", "ssim", "dice", "hd95_mm", "missed", "spurious", "cycle_error")
 
 
 def direction_summary(scoring: Scoring, results: Sequence[CaseResult], start: Path, title: str) -> dict[str, Any]:
@@ -41,7 +41,8 @@ def direction_summary(scoring: Scoring, results: Sequence[CaseResult], start: Pa
 
 
 def _case_entry(result: CaseResult, start: Path) -> dict[str, Any]:
-    files = {key: _told(value, start) for key, value in asdict(result.files).items() if isinstance(value, Path)}
+    paths = {key: value for key, value in asdict(result.files).items() if key != "features"}
+    files = {key: _told(value, start) for key, value in paths.items() if isinstance(value, Path)}
     facts = {"subject": result.files.subject, "split": result.files.split, "files": files}
     return {**facts, "labels_of": result.labels_of, "voxels": result.voxels, "methods": result.scores}
 

@@ -18,7 +18,7 @@ from medgan.data.phantom import make_phantom
 from medgan.data.store import write_index
 from medgan.data.volume import from_nibabel
 from medgan.distances import read_features
-from medgan.evaluate import evaluate_run
+from medgan.evaluate import evaluate_run, summary_table
 from medgan.preprocess import PreparedDomain
 from medgan.reader import load_reader
 from medgan.recipes import CycleGAN, SegCycleGAN, Segmentation
@@ -118,6 +118,7 @@ def test_a_run_leaves_features_cycle_errors_and_distances(run: RunDir, cases: li
     part = evaluate_run(run)["directions"]["AB"]
     assert part["methods"]["translation"]["cycle_error"]["count"] == 3
     assert "consistency" in part["methods"]["translation"]
+    assert "features" not in part["cases"][0]["files"]  # volumes, which the report shows
     assert set(part["distances"]["axial"]) == {"source", "translation", "real"}
     assert part["distances"]["volume"]["real"]["fid"] is not None
 
@@ -130,9 +131,11 @@ def test_a_run_without_segmentor_or_labels_is_measured_by_the_way_back(tmp_path:
     assert not (study.translate("AB") / "features").exists()
     study.preprocess.mkdir()
     write_index(study.preprocess, [], {"A": CT.model_dump(mode="json"), "B": MR.model_dump(mode="json")})
-    part = evaluate_run(study)["directions"]["AB"]
+    summary = evaluate_run(study)
+    part = summary["directions"]["AB"]
     assert list(part["methods"]["translation"]) == ["cycle_error"]
     assert "distances" not in part
+    assert summary_table(summary)[0] == ["direction", "method", "cycle_error"]
     off = EXACT.model_copy(update={"cycle": False})
     (row, *_) = json.loads(translate_run(study, cases, device="cpu", options=off).read_text())
     assert row["cycle_error"] is None
