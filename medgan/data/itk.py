@@ -77,15 +77,8 @@ def series_source(folder: Path) -> Source:
         InputError: none or several series, or slices that form no regular grid: a tilted gantry, missing slices,
             slices of several sizes or directions, several at one place.
     """
-    sitk, names = _sitk(), series_files(folder)
-    if not names:
-        raise refusal(folder, "no DICOM image series in this folder", "give the folder that holds the slices")
-    if len(names) > 1:
-        raise refusal(
-            folder, f"{len(names)} DICOM series ({', '.join(sorted(names))})", "put each in a folder of its own"
-        )
-    slices = [_read_slice(Path(file)) for file in next(iter(names.values()))]
-    slices, affine = _stack(folder, slices)
+    sitk = _sitk()
+    slices, affine = _read_stack(folder)
     shape = (*slices[0].size, len(slices))
     is_one_scale = len({(one.rescale, one.dtype) for one in slices}) == 1
     dtype = slices[0].dtype if is_one_scale else np.dtype(np.float32)  # integers would round a scale per slice (PET)
@@ -105,6 +98,11 @@ def series_source(folder: Path) -> Source:
     return Source(shape, affine, dtype, read)
 
 
+def series_slices(folder: Path) -> list[Path]:
+    """The files of the one image series in a folder, in the order of its volume's slices; raises as `series_source`."""
+    return [one.file for one in _read_stack(folder)[0]]
+
+
 @dataclass(frozen=True)
 class _Slice:
     """The header of one DICOM slice: size in columns and rows, position of its first pixel and directions in LPS."""
@@ -118,6 +116,19 @@ class _Slice:
     thickness_mm: float
     rescale: tuple[str, str]
     dtype: np.dtype[Any]
+
+
+def _read_stack(folder: Path) -> tuple[list[_Slice], Affine]:
+    """The slices of the one series in a folder, in their order, and the affine of their grid to RAS mm."""
+    names = series_files(folder)
+    if not names:
+        raise refusal(folder, "no DICOM image series in this folder", "give the folder that holds the slices")
+    if len(names) > 1:
+        raise refusal(
+            folder, f"{len(names)} DICOM series ({', '.join(sorted(names))})", "put each in a folder of its own"
+        )
+    slices = [_read_slice(Path(file)) for file in next(iter(names.values()))]
+    return _stack(folder, slices)
 
 
 def _read_slice(file: Path) -> _Slice:
@@ -161,19 +172,14 @@ def _read_slice(file: Path) -> _Slice:
 def _stack(folder: Path, slices: list[_Slice]) -> tuple[list[_Slice], Affine]:
     """The slices in the order of their positions, and the affine of their grid to RAS mm."""
     first = slices[0]
-    for other in slices:
-        is_alike = (
-            other.size == first.size
-            and np.allclose(other.along_row, first.along_row, atol=1e-3)
-            and np.allclose(other.along_column, first.along_column, atol=1e-3)
-            and np.allclose(other.spacing_mm, first.spacing_mm, rtol=1e-3)
+    unlike = sum(not _is_alike(other, first) for other in slices)
+    if unlike:
+        raise refusal(
+            folder,
+            f"slices of several sizes, spacings or directions in one series ({min(unlike, len(slices) - unlike)} of "
+            f"{len(slices)} unlike the others; a scout among them?)",
+            "keep the slices of one stack",
         )
-        if not is_alike:
-            raise refusal(
-                folder,
-                "slices of several sizes, spacings or directions in one series (a scout among them?)",
-                "keep the slices of one stack",
-            )
     normal = np.cross(first.along_row, first.along_column)
     if not (np.linalg.norm(normal) > 1e-3 and min(first.spacing_mm) > 0):
         raise refusal(folder, "its image directions or pixel spacing place nothing", "export the series again")
@@ -187,13 +193,27 @@ def _stack(folder: Path, slices: list[_Slice]) -> tuple[list[_Slice], Affine]:
     return slices, LPS_TO_RAS @ affine
 
 
+def _is_alike(one: _Slice, other: _Slice) -> bool:
+    return (
+        one.size == other.size
+        and np.allclose(one.along_row, other.along_row, atol=1e-3)
+        and np.allclose(one.along_column, other.along_column, atol=1e-3)
+        and np.allclose(one.spacing_mm, other.spacing_mm, rtol=1e-3)
+    )
+
+
 def _slice_distance_mm(folder: Path, slices: list[_Slice], normal: npt.NDArray[np.float64]) -> float:
     """The common distance of neighbouring slices; a tilted or gapped stack is refused."""
     positions = np.stack([one.position for one in slices])
     distances = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     usual = float(np.median(distances))
-    if distances.min() < 1e-3:
-        raise refusal(folder, "several slices at one place (echoes or repeats?)", "keep one stack per folder")
+    repeats = int((distances < 1e-3).sum())
+    if repeats:
+        raise refusal(
+            folder,
+            f"several slices at one place ({repeats} of {len(slices)} lie on another; echoes or repeats?)",
+            "keep one stack per folder",
+        )
     reasons = []
     way = positions[-1] - positions[0]
     height = float(way @ normal)
