@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +44,8 @@ def receptive_field(network: nn.Module, channels: int, device: torch.device) -> 
 
 def total_stride(network: nn.Module) -> int:
     """The product of the strides of all convolutions and poolings: a multiple of the network's total stride."""
-    strides = [module.stride for module in network.modules() if isinstance(module, _STRIDED)]
-    return math.prod(stride if isinstance(stride, int) else max(cast(tuple[int, ...], stride)) for stride in strides)
+    strides: list[Any] = [module.stride for module in network.modules() if isinstance(module, _STRIDED)]
+    return math.prod(int(stride if isinstance(stride, int) else max(stride)) for stride in strides)
 
 
 def _reach(network: nn.Module, channels: int, device: torch.device, axis: int, stride: int) -> int | None:

@@ -152,7 +152,7 @@ def _step(node: fx.Node, modules: dict[str, nn.Module], known: dict[fx.Node, Any
     if node.target is crop_to:
         return _Crop(tuple(known[cast(fx.Node, node.args[1])]))
     if node.target is F.interpolate:
-        options = dict(node.kwargs)
+        options: dict[str, Any] = dict(node.kwargs)
         if options.get("size") is not None:
             raise SweepError("enlargement to a given size")
         return _enlarge(options["scale_factor"], str(options["mode"]), options["align_corners"])
@@ -167,8 +167,8 @@ def _step(node: fx.Node, modules: dict[str, nn.Module], known: dict[fx.Node, Any
         table = known | dict(zip(sources, slabs, strict=True))
         args, kwargs = fx.map_arg((node.args, node.kwargs), table.__getitem__)
         if is_method:
-            return cast(Tensor, getattr(args[0], str(node.target))(*args[1:], **kwargs))
-        return cast(Tensor, cast(Callable[..., Tensor], node.target)(*args, **kwargs))
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)  # type: ignore[no-any-return]
+        return cast(Callable[..., Tensor], node.target)(*args, **kwargs)
 
     return _Pointwise(apply, len(sources))
 

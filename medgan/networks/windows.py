@@ -23,7 +23,9 @@ from medgan.networks.frozen import freeze_norms, sees_window
 from medgan.networks.sweep import Sweep, sweepable
 
 Size = tuple[int, int, int]
-Box = tuple[tuple[int, int], ...]  # first voxel and one past the last, along X, Y and Z
+Side = tuple[int, int]
+Box = tuple[Side, Side, Side]  # first voxel and one past the last, along X, Y and Z
+Place = tuple[slice, slice, slice]  # the same as slices
 
 _SLABS = (32, 16, 8)  # slices that go into a sweep at once; the smallest multiple of the stride at least
 _PATCHES = 32  # looked at for the statistics of norms, at most
@@ -45,13 +47,13 @@ class Evaluation:
     borders: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
     windows: int
 
-    def within(self, place: tuple[slice, ...]) -> Evaluation:
+    def within(self, place: Place) -> Evaluation:
         """The same for a box of the volume: its first and one past its last voxel along X, Y and Z, as slices."""
         x, y, z = (
             tuple(start - side.start for start in starts if side.start < start < side.stop)
             for starts, side in zip(self.borders, place, strict=True)
         )
-        return Evaluation(self.values[(..., *place)], (x, y, z), self.windows)
+        return Evaluation(self.values[_at(place)], (x, y, z), self.windows)
 
 
 class Evaluator:
@@ -97,15 +99,14 @@ class Evaluator:
             finish: of what comes out (1, K, x, y, z), such as the argmax over classes; voxel by voxel.
             is_shifted: windows begin half a window earlier. The result must not change: that is what it is for.
         """
-        sides = _bounding_box(where) if where is not None else tuple((0, n) for n in image.shape[2:])
-        box = tuple((first // self.field.stride * self.field.stride, last) for first, last in sides)
+        sides = _bounding_box(where) if where is not None else _box((0, n) for n in image.shape[2:])
+        box = _box((first // self.field.stride * self.field.stride, last) for first, last in sides)
         values: Tensor | None = None
         plan = self._plan(image.shape, box, memory_gb, window, is_shifted)
         starts: tuple[set[int], ...] = (set(), set(), set())
         windows = 0
         for core in plan.cores(box):
-            inner = tuple(slice(first, last) for first, last in core)
-            if where is not None and not where[(..., *inner)].any():
+            if where is not None and not where[_at(_place(core))].any():
                 continue
             windows += 1
             for place, piece in self._compute(image, core, plan):
@@ -113,7 +114,7 @@ class Evaluator:
                     done = finish(piece) if finish else piece
                 if values is None:
                     values = torch.full((*done.shape[:2], *image.shape[2:]), fill, dtype=done.dtype)
-                values[(..., *place)] = done.to(values.device)
+                values[_at(place)] = done.to(values.device)
                 for axis, side in enumerate(place):
                     starts[axis].add(side.start)
         if values is None:
@@ -203,16 +204,15 @@ class Evaluator:
     def _zeros(self, shape: Size) -> Tensor:
         return torch.zeros(1, self.channels, *shape, device=self.device)
 
-    def _compute(self, image: Tensor, core: Box, plan: _Plan) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+    def _compute(self, image: Tensor, core: Box, plan: _Plan) -> Iterator[tuple[Place, Tensor]]:
         """The pieces of one core: where each lies in the volume, and its values."""
         box = plan.with_halo(core)
-        part = image[(..., *(slice(first, last) for first, last in box))]
-        cut = tuple(slice(inner[0] - outer[0], inner[1] - outer[0]) for inner, outer in zip(core, box, strict=True))
-        across = tuple(slice(first, last) for first, last in core[1:])
+        part, (x, y, z) = image[_at(_place(box))], _place(core)
+        cut = _place(_box((inner[0] - outer[0], inner[1] - outer[0]) for inner, outer in zip(core, box, strict=True)))
         if self.sweep is None:
             with self._autocast():
                 out = cast(Tensor, self.network(part.to(self.device))).float()
-            yield (slice(*core[0]), *across), out[(..., *cut)]
+            yield (x, y, z), out[_at(cut)]
             return
         at = box[0][0]
         slab = plan.window[0]
@@ -220,7 +220,7 @@ class Evaluator:
             for piece in self.sweep.run(part, slab, offset=slab // 2 if plan.is_shifted else 0, device=self.device):
                 first, last = max(at, core[0][0]), min(at + piece.shape[2], core[0][1])
                 if first < last:
-                    yield (slice(first, last), *across), piece[:, :, first - at : last - at, cut[1], cut[2]].float()
+                    yield (slice(first, last), y, z), piece[:, :, first - at : last - at, cut[1], cut[2]].float()
                 at += piece.shape[2]
 
 
@@ -236,10 +236,10 @@ class _Plan:
 
     def cores(self, box: Box) -> Iterable[Box]:
         """The cores that a box is made of. A sweep cuts nothing along X."""
-        sides = [self._cuts(axis, *side) for axis, side in enumerate(box)]
-        return itertools.product(*sides)
+        x, y, z = (self._cuts(axis, *side) for axis, side in enumerate(box))
+        return itertools.product(x, y, z)
 
-    def _cuts(self, axis: int, first: int, last: int) -> list[tuple[int, int]]:
+    def _cuts(self, axis: int, first: int, last: int) -> list[Side]:
         if self.field.halo is None or (self.is_swept and axis == 0):
             return [(first, last)]
         stride, window = self.field.stride, self.window[axis]
@@ -250,7 +250,7 @@ class _Plan:
     def with_halo(self, core: Box) -> Box:
         """A core with all that the network looks at, as far as the volume reaches, from a multiple of its stride on."""
         halo, stride = self.field.halo or self.volume, self.field.stride
-        return tuple(
+        return _box(
             (max(0, (first - reach) // stride * stride), min(n, last + reach))
             for (first, last), reach, n in zip(core, halo, self.volume, strict=True)
         )
@@ -277,21 +277,21 @@ def frozen_for(
         return network
     grid = [_spread(n, side) for n, side in zip(image.shape[2:], patch, strict=True)]
     boxes = [
-        tuple(slice(first, first + side) for first, side in zip(corner, patch, strict=True))
+        _place(_box((first, first + side) for first, side in zip(corner, patch, strict=True)))
         for corner in itertools.product(*grid)
     ]
     if where is not None:
-        boxes = [box for box in boxes if where[(..., *box)].any()] or boxes
+        boxes = [box for box in boxes if where[_at(box)].any()] or boxes
     chosen = [boxes[round(i * (len(boxes) - 1) / max(_PATCHES - 1, 1))] for i in range(_PATCHES)]
     boxes = boxes if len(boxes) <= _PATCHES else chosen
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        return freeze_norms(network, (image[(..., *box)].to(device) for box in boxes))
+        return freeze_norms(network, (image[_at(box)].to(device) for box in boxes))
 
 
-def filled_up(image: Tensor, least: Size, background: float | bool = -1.0) -> tuple[Tensor, tuple[slice, ...]]:
+def filled_up(image: Tensor, least: Size, background: float | bool = -1.0) -> tuple[Tensor, Place]:
     """`image` (1, C, X, Y, Z), enlarged by `background` on all sides to at least `least`, and where in it it lies."""
     missing = [max(0, side - n) for side, n in zip(least, image.shape[2:], strict=True)]
-    place = tuple(slice(extra // 2, extra // 2 + n) for extra, n in zip(missing, image.shape[2:], strict=True))
+    place = _place(_box((extra // 2, extra // 2 + n) for extra, n in zip(missing, image.shape[2:], strict=True)))
     if any(missing):
         pads = [pad for extra in reversed(missing) for pad in (extra // 2, extra - extra // 2)]
         image = F.pad(image, pads, value=background)
@@ -309,4 +309,19 @@ def _bounding_box(where: Tensor) -> Box:
     for axis in range(2, 5):
         hit = where.any(dim=tuple(other for other in range(5) if other != axis)).nonzero().flatten()
         sides.append((int(hit[0]), int(hit[-1]) + 1) if len(hit) else (0, 0))
-    return tuple(sides)
+    return _box(sides)
+
+
+def _box(sides: Iterable[Side]) -> Box:
+    x, y, z = sides
+    return x, y, z
+
+
+def _place(box: Box) -> Place:
+    x, y, z = (slice(first, last) for first, last in box)
+    return x, y, z
+
+
+def _at(place: Place) -> tuple[slice, slice, slice, slice, slice]:
+    """A place in a tensor (B, C, X, Y, Z)."""
+    return slice(None), slice(None), *place

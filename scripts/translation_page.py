@@ -1,0 +1,102 @@
+"""The page of the translation study, from its numbers: one function for each section, in the order of the page."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Rows = Sequence[Mapping[str, Any]]
+
+HEAD = """# Translations without seams, in bounded memory
+
+<!-- Written by scripts/translation_study.py. -->
+"""
+SEAMS = """## 1. Windows moved by half, and the untiled volume
+
+MR to CT, test cases of each run, windows of {window} voxels. *Moved*: root mean square difference in the body between
+two runs whose windows lie half a window apart. *Untiled*: the same against the network over the whole volume in one
+piece. *Jump*: mean absolute difference of neighbours across the borders of windows, over that inside; 1 is no seam.
+Means over cases. `medgan` sweeps slab by slab, `medgan, windows` throws a halo away, MONAI blends with Gaussian
+weights. Where a network has instance norm, medgan freezes its statistics, and *untiled* is the network with these; for
+the others it is the network with those of the whole volume.
+
+{table}
+"""
+SEGMENTORS = """## 2. Segmentors, whose norms look at their window
+
+Real CT of the test cases. Mean Dice over classes and cases; *changed*: share of the body's voxels that get another
+label when the windows move by half. Frozen statistics are averages over patches of the training's size (`frozen_for`).
+
+{table}
+"""
+COSTS = """## 3. Memory and time of whole volumes
+
+Synthetic bodies, run `{run}`, one process for each figure, {threads} thread(s); seconds are medians of {repeats},
+without the loading of networks; peaks are of the resident set, with all that Python and its libraries take. Windows are
+of 96 x 96 x 96 voxels; the number behind MONAI is its overlap. *To medgan*: root mean square difference in the body to
+what `medgan` makes, which is what the whole volume in one piece gives (section 1).
+
+{table}
+"""
+
+
+def write_page(page: Path, study: Mapping[str, Any]) -> None:
+    """The sections whose numbers are in `study`, behind one another."""
+    parts = [HEAD, *(section(study[part]) for part, section in SECTIONS.items() if part in study)]
+    page.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _seams(part: Mapping[str, Any]) -> str:
+    table = [["run", "generator", "norm", "cases", "method", "moved, HU", "untiled, HU", "jump"]]
+    for (run, generator, norm, method), rows in _groups(part["rows"], "run", "generator", "norm", "method").items():
+        means = [_mean(rows, key) for key in ("shift_rms_hu", "whole_rms_hu", "jump_ratio")]
+        table.append([run, generator, norm, str(len(rows)), method, *means])
+    return SEAMS.format(window=" x ".join(map(str, part["window"])), table=_table(table)) + _footer(part)
+
+
+def _segmentors(part: Mapping[str, Any]) -> str:
+    table = [["run", "cases", "method", "Dice", "changed"]]
+    for (run, method), rows in _groups(part["rows"], "run", "method").items():
+        table.append([run, str(len(rows)), method, _mean(rows, "dice"), _mean(rows, "changed_share")])
+    return SEGMENTORS.format(table=_table(table)) + _footer(part)
+
+
+def _costs(part: Mapping[str, Any]) -> str:
+    table = [["volume", "what", "method", "seconds", "peak, GiB", "to medgan, HU"]]
+    for row in part["rows"]:
+        rms = f"{row['rms_hu']:.2g}" if "rms_hu" in row else ""
+        size = " x ".join(map(str, row["size"]))
+        table.append([size, row["what"], row["method"], f"{row['seconds']:.1f}", f"{row['peak_gib']:.2f}", rms])
+    repeats = max((row["repeats"] for row in part["rows"]), default=0)
+    threads = part["environment"].get("threads", 1)
+    text = COSTS.format(run=part["run"], threads=threads, repeats=repeats, table=_table(table))
+    return text + _footer(part)
+
+
+SECTIONS = {"seams": _seams, "segmentors": _segmentors, "costs": _costs}
+
+
+def _groups(rows: Rows, *keys: str) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(str(row[key]) for key in keys), []).append(row)
+    return groups
+
+
+def _mean(rows: Rows, key: str) -> str:
+    values = [row[key] for row in rows if row[key] is not None]
+    return f"{statistics.fmean(values):.3g}" if values else ""
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *body])
+
+
+def _footer(part: Mapping[str, Any]) -> str:
+    facts = part["environment"]
+    packages = facts["packages"]
+    versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "monai", "numpy") if packages.get(name))
+    return f"\n`{facts['command']}`; Python {facts['python']}, {versions}; {facts['platform']}.\n"

@@ -1,0 +1,173 @@
+"""Whether translations have seams, what whole volumes cost in memory and time, and MONAI's inferer beside it.
+
+python3 scripts/translation_study.py RUN ...                  all parts, over the test cases of trained runs
+python3 scripts/translation_study.py RUN ... --only seams     one part; what the others have left stays
+
+The first run is one of synthetic bodies: bodies of the sizes in --sizes are made, kept in --work and translated by it.
+Writes translation.json and translation.md into --output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from translation_costs import CPU, OPTIONS, Method, measure_costs, monai
+from translation_page import write_page
+
+from medgan.checkpoint import find_checkpoint, read_checkpoint
+from medgan.data.grid import triple
+from medgan.data.store import open_store, read_json, write_json
+from medgan.metrics.seams import border_jumps, difference_rms
+from medgan.metrics.segmentation import dice
+from medgan.networks.windows import Evaluator, Size, filled_up, frozen_for
+from medgan.rundir import RunDir, environment
+from medgan.translate import load_translator
+
+PARTS = ("seams", "segmentors", "costs")
+_STRIDE = 16  # a multiple of every network's; naive windows, too, move by whole steps of it
+
+
+def moved(method: Method, window: Size) -> Method:
+    """A method whose windows begin half a window earlier, as background is put before the image."""
+    before = [length // 2 // _STRIDE * _STRIDE or length // 2 for length in window]
+
+    def run(image: Tensor) -> Tensor:
+        pads = [pad for extra in reversed(before) for pad in (extra, 0)]
+        out = method(torch.nn.functional.pad(image, pads, value=-1.0))
+        x, y, z = before
+        return out[:, :, x:, y:, z:]
+
+    return run
+
+
+def held_out(run: RunDir, domain: str) -> Iterator[tuple[str, Tensor, Tensor, NDArray[Any] | None]]:
+    """Name, prepared image (1, 1, X, Y, Z), body and label of a run's test cases in one domain."""
+    for case in open_store(run.preprocess):
+        if case.domain == domain and case.split == "test":
+            image = torch.from_numpy(np.array(case.image, dtype=np.float32))
+            body = torch.from_numpy(np.array(case.body, dtype=bool))
+            label = None if case.label is None else np.array(case.label)
+            yield case.subject, image[None, None], body[None, None], label
+
+
+@torch.inference_mode()
+def measure_seams(run: RunDir, window: Size) -> list[dict[str, Any]]:
+    """Per test case and method, MR to CT: what moving the windows changes, and how far it is from the whole volume's.
+
+    The whole volume's is the network in one piece: for medgan's methods with the statistics that they freeze, for the
+    others under its own. Differences are root mean squares in HU, in the body.
+    """
+    translator = load_translator(run, "BA", device="cpu", options=OPTIONS)
+    low, high = translator.intensity.ends
+    patch, network = translator.patch_size or window, translator.generator
+    choice = read_checkpoint(find_checkpoint(run))["recipe"]["generator_net"]
+    about = {"run": _name(run), "generator": choice["name"], "norm": choice["norm"], "levels": choice["levels"]}
+    rows: list[dict[str, Any]] = []
+    for subject, given, body, _ in held_out(run, "B"):
+        image, where = filled_up(given, patch)[0], filled_up(body, patch, False)[0]
+        mask = where[0, 0].numpy()
+        results: dict[str, tuple[Tensor, Tensor, Sequence[Sequence[int]], Tensor]] = {}
+        frozen = frozen_for(network, image, patch, device=CPU, bf16=False, where=where)
+        whole = frozen(image).masked_fill(~where, -1.0)
+        for name, sweep in (("medgan", True), ("medgan, windows", False)):
+            evaluator = Evaluator(frozen, channels=1, device=CPU, sweep=sweep)
+            made, again = (
+                evaluator(image, memory_gb=OPTIONS.memory_gb, window=window, where=where, is_shifted=is_shifted)
+                for is_shifted in (False, True)
+            )
+            results[name] = made.values, again.values, made.borders, whole
+        whole = network(image)
+        for name, overlap, mode in (
+            ("MONAI, overlap 0.5", 0.5, "gaussian"),
+            ("MONAI, overlap 0.25", 0.25, "gaussian"),
+            ("windows side by side", 0.0, "constant"),
+        ):
+            method, step = monai(network, window, overlap, mode), [int(side * (1 - overlap)) for side in window]
+            borders = [range(length, n, length) for length, n in zip(step, image.shape[2:], strict=True)]
+            results[name] = method(image), moved(method, window)(image), borders, whole
+        for name, (first, second, starts, reference) in results.items():
+            one, other, truth = (values[0, 0].numpy() for values in (first, second, reference))
+            jumps = border_jumps(one, starts, mask)
+            row = about | {"subject": subject, "shape": list(given.shape[2:]), "method": name}
+            row["shift_rms_hu"] = difference_rms(one, other, mask) * (high - low) / 2
+            row["whole_rms_hu"] = difference_rms(one, truth, mask) * (high - low) / 2
+            row["jump_ratio"] = jumps[0] / jumps[1] if jumps else None
+            rows.append(row)
+            print(*(f"{value:.4g}" if isinstance(value, float) else value for value in row.values()), flush=True)
+    return rows
+
+
+@torch.inference_mode()
+def measure_segmentors(run: RunDir) -> list[dict[str, Any]]:
+    """Per test case and method: mean Dice of the CT's segmentor on real CT, and the labels that a move changes."""
+    translator = load_translator(run, "BA", device="cpu", options=OPTIONS)
+    segmentor, patch = translator.segmentor, translator.patch_size
+    rows: list[dict[str, Any]] = []
+    for subject, given, body, label in held_out(run, "A"):
+        if segmentor is None or patch is None or label is None:
+            continue
+        (image, place), where = filled_up(given, patch), filled_up(body, patch, False)[0]
+        frozen = frozen_for(segmentor, image, patch, device=CPU, bf16=False, where=where)
+        evaluator, blended = Evaluator(frozen, channels=1, device=CPU), monai(segmentor, patch, 0.25)
+        outputs = {
+            "medgan, statistics frozen": [
+                evaluator(image, memory_gb=OPTIONS.memory_gb, window=patch, is_shifted=is_shifted).values
+                for is_shifted in (False, True)
+            ],
+            "MONAI, overlap 0.25": [blended(image), moved(blended, patch)(image)],
+            "whole volume, its own statistics": [segmentor(image)],
+        }
+        classes = [int(value) for value in np.unique(label) if value > 0]
+        for name, values in outputs.items():
+            first, *others = (out[:, :, *place].argmax(1)[0].numpy() for out in values)
+            row: dict[str, Any] = {"run": _name(run), "subject": subject, "method": name}
+            row["dice"] = statistics.fmean(dice(first == value, label == value) for value in classes)
+            changed = [float((first != other)[body[0, 0].numpy()].mean()) for other in others]
+            rows.append(row | {"changed_share": changed[0] if changed else None})
+            print(*rows[-1].values(), flush=True)
+    return rows
+
+
+def _name(run: RunDir) -> str:
+    return f"{run.path.parent.name}/{run.path.name}"
+
+
+def main() -> None:
+    """Measure the parts that are asked for, and write JSON and page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="trained runs, the first one of synthetic bodies")
+    parser.add_argument("--output", type=Path, default=Path("docs/results"))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--window", type=int, nargs=3, default=(40, 40, 24), help="voxels, of all that use windows")
+    parser.add_argument("--sizes", nargs="+", default=["256x256x128", "512x512x400"], help="of the bodies made")
+    parser.add_argument("--work", type=Path, default=Path("runs/translation"), help="where these bodies are kept")
+    parser.add_argument("--repeats", type=int, default=3, help="of what is timed; medians are told")
+    arguments = parser.parse_args()
+    runs, window = [RunDir(path) for path in arguments.runs], triple(arguments.window)
+    numbers = arguments.output / "translation.json"
+    study: dict[str, Any] = read_json(numbers) if numbers.exists() else {}
+    if "seams" in arguments.only:
+        study["seams"] = {"window": window, "rows": [row for run in runs for row in measure_seams(run, window)]}
+    if "segmentors" in arguments.only:
+        study["segmentors"] = {"rows": [row for run in runs for row in measure_segmentors(run)]}
+    if "costs" in arguments.only:
+        sizes = [triple(size.split("x")) for size in arguments.sizes]
+        rows = measure_costs(runs[0].path, arguments.work, sizes, arguments.repeats)
+        study["costs"] = {"run": _name(runs[0]), "rows": rows}
+    for part in arguments.only:
+        study[part]["environment"] = environment(0)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    write_json(numbers, study)
+    write_page(arguments.output / "translation.md", study)
+
+
+if __name__ == "__main__":
+    main()
