@@ -25,7 +25,7 @@ def _file(folder: Path, values: dict[str, Any]) -> Path:
 
 
 def test_every_verb_has_a_section_of_its_name() -> None:
-    verbs = {"preprocess", "train", "translate", "evaluate", "report"}
+    verbs = {"preprocess", "train", "translate", "sample", "evaluate", "report"}
     assert set(Experiment.model_fields) == verbs | {"name", "seed", "data", "recipe"}
 
 
@@ -49,6 +49,51 @@ def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     other = _values(recipe={"name": "seg_cyclegan", "num_classes": 4})
     with pytest.raises(InputError, match=r"recipe\.num_classes is 4, but data\.classes names 3; leave it out"):
         load_experiment(_file(tmp_path, other))
+
+
+def test_a_recipe_takes_from_a_source_what_its_samples_settle(tmp_path: Path) -> None:
+    study = {"data": {"name": "digits", "size": 16}, "recipe": "cgan"}
+    experiment = load_experiment(_file(tmp_path, study))
+    assert experiment.recipe.options["image_shape"] == [1, 16, 16]
+    assert experiment.recipe.options["num_classes"] == 10
+    assert experiment.samples is not None
+    assert Experiment.model_validate(experiment.model_dump(mode="json")) == experiment
+    slices = {"data": {"name": "phantom_slices", "A": "mr", "B": "ct"}, "recipe": "pix2pix"}
+    assert load_experiment(_file(tmp_path, slices)).recipe.options["spatial_dims"] == 2
+
+
+def test_patches_of_one_voxel_along_an_axis_make_a_recipe_of_slices(tmp_path: Path) -> None:
+    flat = _values(train={"patch_size": [64, 64, 1]})
+    assert load_experiment(_file(tmp_path, flat)).recipe.options["spatial_dims"] == 2
+    generative = _values(recipe="dcgan", train={"patch_size": [32, 32, 32]})
+    assert load_experiment(_file(tmp_path, generative)).recipe.options["image_shape"] == [1, 32, 32, 32]
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"data": "digit", "recipe": "cgan"}, "did you mean 'digits'?"),
+        ({"data": {"name": "digits", "sise": 8}, "recipe": "cgan"}, "data.sise: unknown key; did you mean 'size'?"),
+        (
+            {"data": "digits", "recipe": {"name": "cgan", "image_shape": [1, 9, 9]}},
+            "recipe.image_shape is [1, 9, 9], but the samples of 'digits' have shape [1, 8, 8]; leave it out",
+        ),
+    ],
+)
+def test_mistakes_about_sources_are_told_in_one_line(tmp_path: Path, study: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as mistake:
+        load_experiment(_file(tmp_path, study))
+    assert message in str(mistake.value)
+
+
+def test_a_source_of_files_keeps_its_paths_when_a_run_begins(tmp_path: Path) -> None:
+    study = {"data": {"name": "images", "files": "slices/*.png"}, "recipe": "dcgan"}
+    experiment = load_experiment(_file(tmp_path / "configs", study))
+    assert experiment.samples is not None
+    assert Path(experiment.samples.options["files"]).resolve() == tmp_path / "configs" / "slices" / "*.png"
+    moved = experiment.moved(Path(), tmp_path / "runs" / "x")
+    assert moved.samples is not None
+    assert moved.samples.options["files"] == "../../configs/slices/*.png"
 
 
 @pytest.mark.parametrize(
