@@ -122,6 +122,16 @@ def translate(
         Path | None,
         typer.Option(metavar="RUN", help="Another run, whose segmentor reads the labels.", show_default=False),
     ] = None,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Also a DICOM series on the slices of each INPUT that is one.")
+    ] = False,
+    keep_patient: Annotated[
+        bool, typer.Option("--keep-patient", help="Keep patient and study of INPUT in the DICOM series.")
+    ] = False,
+    workers: Workers = 1,
+    shard: Annotated[
+        str | None, typer.Option(metavar="i/n", help="Every n-th INPUT only, from the i-th.", show_default=False)
+    ] = None,
     device: Device = "auto",
     overrides: Overrides = None,
 ) -> None:
@@ -137,8 +147,11 @@ def translate(
     ways = [_direction(direction)] if direction else directions(place, study.translate.checkpoint)
     by = RunDir(segmentor) if segmentor else None
     if not inputs:
-        if output or force:
-            raise InputError("translate: --output and --force go with INPUT; name volumes, or leave them out")
+        if output or force or dicom or shard or workers > 1:
+            raise InputError(
+                "translate: --output, --force, --dicom, --workers and --shard go with INPUT; name volumes, or leave "
+                "them out"
+            )
         cases = load_cases(study.cases, Path())
         for way in ways:
             index = translate_run(place, cases, direction=way, options=study.translate, device=device, segmentor=by)
@@ -146,10 +159,23 @@ def translate(
         return
     if output is None:
         raise InputError("translate: INPUT without --output; name a folder to write into")
+    if keep_patient and not dicom:
+        raise InputError("translate: --keep-patient goes with --dicom; NIfTI names no patient")
     if len(ways) > 1:
         raise InputError(f"translate: the run translates {' and '.join(ways)}; add --direction")
     for path in translate(
-        place, inputs, output, direction=ways[0], options=study.translate, device=device, force=force, segmentor=by
+        place,
+        inputs,
+        output,
+        direction=ways[0],
+        options=study.translate,
+        device=device,
+        force=force,
+        segmentor=by,
+        dicom=dicom,
+        keep_patient=keep_patient,
+        workers=workers,
+        shard=_shard(shard) if shard else None,
     ):
         typer.echo(path)
 
@@ -439,6 +465,15 @@ def _refuse(line: str) -> int:
 def _command(error: Any) -> str:
     context = getattr(error, "ctx", None)
     return context.command_path if context else "medgan"
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from medgan.config import InputError
+
+    index, _, count = text.partition("/")
+    if not (index.isascii() and index.isdigit() and count.isascii() and count.isdigit()):
+        raise InputError(f"--shard {text}: not i/n; write 1/4 for the first of four shares")
+    return int(index), int(count)
 
 
 def _direction(text: str) -> Direction:

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
+from joblib import Parallel, delayed
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medgan.config import InputError
 from medgan.data.cases import Case
+from medgan.data.dicom import SOP_CLASSES, read_template
 from medgan.data.store import open_store, read_json, relative_path, write_json
-from medgan.data.volume import IMAGE_SUFFIXES, read_volume, write_volume
+from medgan.data.volume import read_volume, write_volume
 from medgan.distances import features_made_from, write_features
 from medgan.metrics.seams import SeamScore
+from medgan.outputs import Output, labels_path, plan_outputs, share, stem
 from medgan.reader import VolumeReader, load_reader
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
-from medgan.translator import TranslateOptions, VolumeTranslator, directions, load_translator
+from medgan.translator import TranslateOptions, Translation, VolumeTranslator, directions, load_translator
 from medgan.unpaired import Measured, Observer, load_observer
 
 __all__ = ["TranslateOptions", "VolumeTranslator", "directions", "load_translator", "translate", "translate_run"]
@@ -36,11 +43,15 @@ def translate(
     device: str = "auto",
     force: bool = False,
     segmentor: RunDir | None = None,
+    dicom: bool = False,
+    keep_patient: bool = False,
+    workers: int = 1,
+    shard: tuple[int, int] | None = None,
 ) -> list[Path]:
     """Translate volumes into ``OUTPUT/<stem>.nii.gz`` and ``OUTPUT/<stem>_segmentation.nii.gz``; returns the former.
 
     A volume that cannot be translated does not stop the others. A translation that stands already is left alone, unless
-    `force` is true.
+    `force` is true; one that was cut short is made again.
 
     Args:
         run: the run's folder.
@@ -51,33 +62,122 @@ def translate(
         device: see `load_translator`.
         force: write over what stands in the output folder.
         segmentor: another run, whose segmentor of the target domain reads the labels instead of this run's own.
+        dicom: also write ``OUTPUT/<stem>_dicom/``, a series derived from the input's (`medgan.data.dicom`).
+        keep_patient: leave patient and study of the input in the derived series.
+        workers: processes that translate at a time; each holds the networks and up to ``options.memory_gb``.
+        shard: (i, n): every n-th input only, from the i-th, counted from 1.
 
     Raises:
-        InputError: nothing to translate, outputs that would fall onto inputs or each other, no translator; at the
-            end, the volumes that could not be translated, one line each.
+        InputError: nothing to translate, outputs that would fall onto inputs or each other, no translator, a DICOM
+            series asked for where there is none to derive it from; at the end, the volumes that could not be
+            translated, one line each.
+        RuntimeError: at the end, a bug that a volume met.
     """
-    sources = [source for given in inputs for source in _expand(Path(given))]
-    if not sources:
-        raise InputError("translate: no volumes given; name files or folders")
-    targets = [Path(output) / f"{_stem(source)}.nii.gz" for source in sources]
-    _refuse_collisions(sources, targets)
-    translator = load_translator(run, direction, options=options, device=device)
-    reader = load_reader(segmentor, translator.target, options=options, device=device) if segmentor else None
+    outputs = share(plan_outputs([Path(given) for given in inputs], Path(output), as_dicom=dicom), shard)
+    place = run if isinstance(run, RunDir) else RunDir(Path(run))
+    job = _Job(place, direction, options, device, force, segmentor, keep_patient, workers)
     mistakes: list[str] = []
+    bugs: list[str] = []
     with _progress() as bar:
-        for source, target in bar.track(list(zip(sources, targets, strict=True)), description=f"translate {direction}"):
-            labels = _segmentation_path(target) if reader or translator.segmentor else None
-            if target.exists() and not force:
-                bar.console.print(f"{target}: stands already, left alone (--force writes over it)", highlight=False)
-                continue
+        task = bar.add_task(f"translate {direction}", total=len(outputs))
+        todo: list[Output] = []
+        for one in outputs:
             try:
-                if labels and labels.exists() and not force:
-                    raise InputError(f"{labels}: stands already, without {target.name}; move it away, or use --force")
-                _translate_file(translator, source, target, labels, reader)
+                if force or not one.stands():
+                    todo.append(one)
+                    continue
+                bar.console.print(f"{one.image}: stands already, left alone (--force writes over it)", highlight=False)
             except InputError as mistake:
                 mistakes.append(str(mistake))
-    _report(mistakes, len(sources))
-    return targets
+            bar.advance(task)
+        for outcome in _attempts(job, todo):
+            mistakes += [outcome.mistake] if outcome.mistake else []
+            bugs += [outcome.bug] if outcome.bug else []
+            bar.advance(task)
+    if bugs:
+        raise RuntimeError("\n".join([*mistakes, *bugs]))
+    _report(mistakes, len(outputs))
+    return [one.image for one in outputs]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all volumes of one command have in common."""
+
+    run: RunDir
+    direction: Direction
+    options: TranslateOptions
+    device: str
+    force: bool
+    segmentor: RunDir | None
+    keep_patient: bool
+    workers: int
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def equip(self, *, as_dicom: bool) -> _Equipment:
+        translator = load_translator(self.run, self.direction, options=self.options, device=self.device)
+        target = translator.target
+        if as_dicom and target.modality not in SOP_CLASSES:
+            raise InputError(
+                f"--dicom: {target.name} is neither CT nor MR, its modality is {target.modality}; leave it out"
+            )
+        if self.segmentor is None:
+            return translator, None
+        return translator, load_reader(self.segmentor, target, options=self.options, device=self.device)
+
+
+class _Outcome(NamedTuple):
+    """Of one volume: a line for the user, a traceback, or neither."""
+
+    mistake: str = ""
+    bug: str = ""
+
+
+_Equipment = tuple[VolumeTranslator, VolumeReader | None]
+_at_hand: dict[str, _Equipment] = {}  # of a worker process: the networks, loaded once for each command
+
+
+def _attempts(job: _Job, outputs: Sequence[Output]) -> Iterator[_Outcome]:
+    """The outcome of each output, as they come."""
+    if not outputs:
+        return
+    equipment = job.equip(as_dicom=outputs[0].series is not None)
+    workers = min(job.workers, len(outputs))
+    if workers == 1:
+        yield from (_attempt(equipment, job, output) for output in outputs)
+        return
+    del equipment  # what is wrong with it was told once; each process loads its own
+    threads = max(1, torch.get_num_threads() // workers)
+    tasks = (delayed(_attempt_apart)(job, output, threads) for output in outputs)
+    yield from Parallel(n_jobs=workers, return_as="generator_unordered")(tasks)
+
+
+def _attempt_apart(job: _Job, output: Output, threads: int) -> _Outcome:
+    if job.token not in _at_hand:
+        torch.set_num_threads(threads)
+        _at_hand.clear()
+        _at_hand[job.token] = job.equip(as_dicom=output.series is not None)
+    return _attempt(_at_hand[job.token], job, output)
+
+
+def _attempt(equipment: _Equipment, job: _Job, output: Output) -> _Outcome:
+    """Translate one file. A bug that it meets is kept for the end, so that it stops no other."""
+    translator, reader = equipment
+    labels = output.labels if reader or translator.segmentor else None
+    force = job.force or output.is_unfinished
+    try:
+        template = read_template(output.source, keep_patient=job.keep_patient) if output.series else None
+
+        def write_series(translation: Translation) -> None:
+            if template and output.series:
+                template.write(output.series, translation.image, translator.target.modality, force=force)
+
+        _translate_file(translator, output.source, output.image, labels, reader, also=write_series, mark=output)
+    except InputError as mistake:
+        return _Outcome(mistake=str(mistake))
+    except Exception:
+        return _Outcome(bug=f"{output.source}: a bug\n{traceback.format_exc()}")
+    return _Outcome()
 
 
 def translate_run(
@@ -125,7 +225,7 @@ def translate_run(
     with _progress() as bar:
         for case in bar.track(held_out, description=f"translate {direction}"):
             target = folder / f"{case.subject}.nii.gz"
-            labels = _segmentation_path(target) if reader or translator.segmentor else None
+            labels = labels_path(target) if reader or translator.segmentor else None
             features = folder / "features" / f"{case.subject}.npz" if observer.extractor else None
             row = _row(case, references.get(case.subject), target, labels, features)
             try:
@@ -188,17 +288,23 @@ def _translate_file(
     labels: Path | None,
     reader: VolumeReader | None = None,
     observer: Observer | None = None,
+    *,
+    also: Callable[[Translation], None] | None = None,
+    mark: Output | None = None,
 ) -> tuple[SeamScore, Measured | None]:
-    """Translate one file. The image is written last: where it stands, all stands."""
+    """Translate one file; `also` writes more of it, `mark` is marked meanwhile. The image is written last."""
     volume = read_volume(source)
     seen: list[Measured] = []
     look = None if observer is None else lambda *images: seen.append(observer(*images))
     translation = translator.translate(volume, look)
     read = reader.read(volume, translation.image) if reader else translation.segmentation
-    if labels and read is not None:
-        target.unlink(missing_ok=True)
-        write_volume(labels, read, volume)
-    write_volume(target, translation.image, volume)
+    with mark.being_written() if mark else nullcontext():
+        if labels and read is not None:
+            target.unlink(missing_ok=True)
+            write_volume(labels, read, volume)
+        if also is not None:
+            also(translation)
+        write_volume(target, translation.image, volume)
     return translation.seams, seen[0] if seen else None
 
 
@@ -243,39 +349,10 @@ def _write_rows(index: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _file_fingerprint(path: Path) -> str:
     """Changes with the name, size or time of a file and its neighbours of the same stem, or of a folder's files."""
-    pattern = "*" if path.is_dir() else f"{glob.escape(_stem(path))}.*"
+    pattern = "*" if path.is_dir() else f"{glob.escape(stem(path))}.*"
     files = sorted((path if path.is_dir() else path.parent).glob(pattern))
     facts = [(file.name, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()]]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-
-def _expand(given: Path) -> list[Path]:
-    """A folder with image files as those files; a file, or a folder of DICOM slices, as it is."""
-    files = sorted(given.iterdir()) if given.is_dir() else []
-    return [file for file in files if file.name.lower().endswith(IMAGE_SUFFIXES)] or [given]
-
-
-def _stem(path: Path) -> str:
-    name = path.resolve().name if path.is_dir() else path.name
-    suffix = max((end for end in IMAGE_SUFFIXES if name.lower().endswith(end)), key=len, default="")
-    return name[: len(name) - len(suffix)]
-
-
-def _segmentation_path(target: Path) -> Path:
-    return target.with_name(f"{target.name.removesuffix('.nii.gz')}_segmentation.nii.gz")
-
-
-def _refuse_collisions(sources: Sequence[Path], targets: Sequence[Path]) -> None:
-    """Nothing that is written may fall onto an input or onto another thing that is written."""
-    taken = {source.resolve(): f"the input {source}" for source in sources}
-    for source, target in zip(sources, targets, strict=True):
-        for written in (target, _segmentation_path(target)):
-            if written.resolve() in taken:
-                raise InputError(
-                    f"{written}: the translation of {source} would fall onto {taken[written.resolve()]}; "
-                    "write into another folder, or translate one folder at a time"
-                )
-            taken[written.resolve()] = f"that of {source}"
 
 
 def _progress() -> Progress:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"config"},
     {"rundir", "manual", "page", "networks", "losses", "data", "metrics", "ranks", "diagnostics", "mosaic"},
-    {"scoring", "pictures", "results", "views", "history", "quality", "logbook", "distances"},
+    {"scoring", "pictures", "results", "views", "history", "quality", "logbook", "distances", "outputs"},
     {"recipes", "check", "preprocess", "predictions", "summary", "viewer", "plates", "side_by_side"},
     {"checkpoint", "comparison"},
     {"translator", "evaluate", "report"},
