@@ -79,7 +79,7 @@ class Browser:
             self._process.kill()
             self._process.wait()
 
-    def call(self, method: str, *, seconds: float = 30, **parameters: Any) -> dict[str, Any]:
+    def call(self, method: str, *, seconds: float = 60, **parameters: Any) -> dict[str, Any]:
         """The answer to a command of the protocol."""
         self._number += 1
         number = self._number
@@ -117,7 +117,7 @@ class Browser:
         assert "exceptionDetails" not in answer, f"{script}: {answer['exceptionDetails']}"
         return answer["result"].get("value")
 
-    def until(self, script: str, seconds: float = 15) -> None:
+    def until(self, script: str, seconds: float = 60) -> None:
         """Wait until an expression in the page is true."""
         end = time.monotonic() + seconds
         while not self.run(script):

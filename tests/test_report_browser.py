@@ -125,16 +125,16 @@ def test_one_viewer_is_open_at_a_time(browser: Browser, page: Path) -> None:
 
 def test_a_click_on_a_head_sorts_and_tells_so(browser: Browser, page: Path) -> None:
     browser.open(page)
-    names = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
+    names = "[...document.querySelectorAll('#cases tbody tr')].map(row => row.cells[0].textContent)"
     first = browser.run(names)
-    head = "table.sortable th:first-child"
+    head = "#cases th:first-child"
     browser.click(f"{head} button")
     assert browser.run(names) == sorted(first)
     assert browser.run(f"document.querySelector('{head}').getAttribute('aria-sort')") == "ascending"
     browser.run(f"document.querySelector('{head} button').focus()")
     browser.press("Enter")
     assert browser.run(names) == sorted(first, reverse=True)
-    assert browser.run("document.querySelectorAll('[aria-sort]').length") == 1
+    assert browser.run("document.querySelectorAll('#cases [aria-sort]').length") == 1
     check(browser)
 
 
@@ -189,3 +189,9 @@ def test_a_finished_study_can_be_looked_through(browser: Browser, study: str, tm
     scroll(browser)
     assert np.abs(pixels(browser) - before).max() > 30
     check(browser)
+
+
+def test_the_policy_of_the_page_stops_a_request(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.run("fetch('http://127.0.0.1:9/').then(() => 'left', () => 'kept')") == "kept"
+    assert any("Content Security Policy" in line for line in browser.complaints())
