@@ -32,12 +32,12 @@ from medgan.rundir import RunDir, environment
 from medgan.translate import load_translator
 
 PARTS = ("seams", "segmentors", "costs")
-_STRIDE = 16  # a multiple of every network's; naive windows, too, move by whole steps of it
+_STRIDE = 8  # a multiple of the networks'; MONAI's windows, too, move by whole steps of it
 
 
-def moved(method: Method, window: Size) -> Method:
-    """A method whose windows begin half a window earlier, as background is put before the image."""
-    before = [length // 2 // _STRIDE * _STRIDE or length // 2 for length in window]
+def moved(method: Method, window: Size, windows: float) -> Method:
+    """A method whose windows begin this many windows earlier, as background is put before the image."""
+    before = [max(1, round(length * windows / _STRIDE)) * _STRIDE for length in window]
 
     def run(image: Tensor) -> Tensor:
         pads = [pad for extra in reversed(before) for pad in (extra, 0)]
@@ -74,7 +74,7 @@ def measure_seams(run: RunDir, window: Size) -> list[dict[str, Any]]:
     for subject, given, body, _ in held_out(run, "B"):
         image, where = filled_up(given, patch)[0], filled_up(body, patch, False)[0]
         mask = where[0, 0].numpy()
-        results: dict[str, tuple[Tensor, Tensor, Sequence[Sequence[int]], Tensor]] = {}
+        results: dict[str, tuple[Tensor, Tensor, Tensor, Sequence[Sequence[int]], Tensor]] = {}
         frozen = frozen_for(network, image, patch, device=CPU, bf16=False, where=where)
         whole = frozen(image).masked_fill(~where, -1.0)
         for name, sweep in (("medgan", True), ("medgan, windows", False)):
@@ -83,7 +83,7 @@ def measure_seams(run: RunDir, window: Size) -> list[dict[str, Any]]:
                 evaluator(image, memory_gb=OPTIONS.memory_gb, window=window, where=where, is_shifted=is_shifted)
                 for is_shifted in (False, True)
             )
-            results[name] = made.values, again.values, made.borders, whole
+            results[name] = made.values, made.values, again.values, made.borders, whole
         whole = network(image)
         for name, overlap, mode in (
             ("MONAI, overlap 0.5", 0.5, "gaussian"),
@@ -92,13 +92,15 @@ def measure_seams(run: RunDir, window: Size) -> list[dict[str, Any]]:
         ):
             method, step = monai(network, window, overlap, mode), [int(side * (1 - overlap)) for side in window]
             borders = [range(length, n, length) for length, n in zip(step, image.shape[2:], strict=True)]
-            results[name] = method(image), moved(method, window)(image), borders, whole
-        for name, (first, second, starts, reference) in results.items():
-            one, other, truth = (values[0, 0].numpy() for values in (first, second, reference))
-            jumps = border_jumps(one, starts, mask)
+            ways = (method, moved(method, window, 1.0), moved(method, window, 0.5))
+            plain, first, second = (way(image) for way in ways)  # background before both that are compared
+            results[name] = plain, first, second, borders, whole
+        for name, (plain, first, second, starts, reference) in results.items():
+            own, one, other, truth = (values[0, 0].numpy() for values in (plain, first, second, reference))
+            jumps = border_jumps(own, starts, mask)
             row = about | {"subject": subject, "shape": list(given.shape[2:]), "method": name}
             row["shift_rms_hu"] = difference_rms(one, other, mask) * (high - low) / 2
-            row["whole_rms_hu"] = difference_rms(one, truth, mask) * (high - low) / 2
+            row["whole_rms_hu"] = difference_rms(own, truth, mask) * (high - low) / 2
             row["jump_ratio"] = jumps[0] / jumps[1] if jumps else None
             rows.append(row)
             print(*(f"{value:.4g}" if isinstance(value, float) else value for value in row.values()), flush=True)
@@ -122,7 +124,7 @@ def measure_segmentors(run: RunDir) -> list[dict[str, Any]]:
                 evaluator(image, memory_gb=OPTIONS.memory_gb, window=patch, is_shifted=is_shifted).values
                 for is_shifted in (False, True)
             ],
-            "MONAI, overlap 0.25": [blended(image), moved(blended, patch)(image)],
+            "MONAI, overlap 0.25": [moved(blended, patch, windows)(image) for windows in (1.0, 0.5)],
             "whole volume, its own statistics": [segmentor(image)],
         }
         classes = [int(value) for value in np.unique(label) if value > 0]

@@ -147,7 +147,7 @@ def _raise(error: BaseException) -> int:
     ("error", "code", "message"),
     [
         (InputError("a: b; c"), 1, "medgan: a: b; c\n"),
-        (MemoryError(), 1, "medgan: out of memory; lower translate.max_voxels, or, in a new run folder, train."),
+        (MemoryError(), 1, "medgan: out of memory; lower translate.memory_gb, or, in a new run folder, train."),
         (PermissionError(13, "Permission denied", "runs/x"), 1, "medgan: runs/x: Permission denied; "),
         (OSError(28, "No space left on device"), 1, "medgan: disk: No space left on device; "),
         (KeyboardInterrupt(), 130, "medgan: interrupted; the same command goes on"),
