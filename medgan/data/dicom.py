@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset, dcmread
+from pydicom.config import disable_value_validation
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
@@ -83,7 +84,8 @@ class SeriesTemplate:
             raise refusal(folder, "stands already", "move it away, or use --force")
         stored, slope, intercept = _stored(array)
         window = _CT_WINDOW if modality == "ct" else _window(array)
-        shared = self._shared(modality, slope, intercept, window)
+        with _lenient():
+            shared = self._shared(modality, slope, intercept, window)
         partial, old = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "old"))
         try:
             for rest in (partial, old):
@@ -175,8 +177,6 @@ def read_template(folder: Path, *, keep_patient: bool = False) -> SeriesTemplate
         raise refusal(folder, "no DICOM series to derive one from", "leave --dicom out, or give the folder of a series")
     with _lenient():
         headers = [dcmread(file, stop_before_pixels=True) for file in itk.series_slices(folder)]
-        for header in headers:
-            header.decode()
     if not keep_patient and any(str(header.get("BurnedInAnnotation", "")).upper() == "YES" for header in headers):
         raise refusal(
             folder,
@@ -233,7 +233,7 @@ def _uid(number: uuid.UUID) -> str:
 
 @contextmanager
 def _lenient() -> Iterator[None]:
-    """Headers of scanners as they are: pydicom's warnings of values that are too long or of the wrong kind are many."""
-    with warnings.catch_warnings():
+    """Headers of scanners as they are: values that are too long or of the wrong kind are many."""
+    with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         yield
