@@ -122,9 +122,9 @@ def measure_segmentors(run: RunDir) -> list[dict[str, Any]]:
         outputs = {
             "medgan, statistics frozen": [
                 evaluator(image, memory_gb=OPTIONS.memory_gb, window=patch, is_shifted=is_shifted).values
-                for is_shifted in (False, True)
+                for is_shifted in (False, False, True)
             ],
-            "MONAI, overlap 0.25": [moved(blended, patch, windows)(image) for windows in (1.0, 0.5)],
+            "MONAI, overlap 0.25": [blended(image), *(moved(blended, patch, share)(image) for share in (1.0, 0.5))],
             "whole volume, its own statistics": [segmentor(image)],
         }
         classes = [int(value) for value in np.unique(label) if value > 0]
@@ -132,8 +132,9 @@ def measure_segmentors(run: RunDir) -> list[dict[str, Any]]:
             first, *others = (out[:, :, *place].argmax(1)[0].numpy() for out in values)
             row: dict[str, Any] = {"run": _name(run), "subject": subject, "method": name}
             row["dice"] = statistics.fmean(dice(first == value, label == value) for value in classes)
-            changed = [float((first != other)[body[0, 0].numpy()].mean()) for other in others]
-            rows.append(row | {"changed_share": changed[0] if changed else None})
+            one, other = others or (None, None)
+            changed = None if one is None else float((one != other)[body[0, 0].numpy()].mean())
+            rows.append(row | {"changed_share": changed})
             print(*rows[-1].values(), flush=True)
     return rows
 

@@ -30,6 +30,7 @@ Place = tuple[slice, slice, slice]  # the same as slices
 _SLABS = (32, 16, 8)  # slices that go into a sweep at once; the smallest multiple of the stride at least
 _PATCHES = 32  # looked at for the statistics of norms, at most
 _MOST_PARTS = 16  # of a cross-section, along each axis
+_SWEEP_OVERHEAD = 1.5  # what layers take while they work, beside what goes in and comes out
 _WINDOW_OVERHEAD = 8  # of a network that is not swept: live copies of its largest map
 
 
@@ -185,7 +186,7 @@ class Evaluator:
             shape = (2 * halo[0] + 3 * slab, stride, stride)
             with self._autocast():
                 held = self.sweep.held_bytes(self._zeros(shape), slab, device=self.device)
-            return held / stride**2
+            return _SWEEP_OVERHEAD * held / stride**2
         largest = 0
 
         def note(module: nn.Module, inputs: object, output: object) -> None:
