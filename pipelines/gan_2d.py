@@ -94,6 +94,7 @@ PARTS: dict[str, Part] = {
     "wgan_gp_ring": Part(_points, FIVE, ("points",)),
     "density_ring": Part(_points, (0,), ("points",)),
     "gan_grid": Part(_points, FIVE, ("points",)),
+    "gan_fast_grid": Part(_points, FIVE, ("points",)),
     "gan_r1_grid": Part(_points, FIVE, ("points",)),
     "pacgan_grid": Part(_points, FIVE, ("points",)),
     "cgan_digits": Part(_digits, FIVE, ("classes",)),

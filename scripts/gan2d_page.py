@@ -15,6 +15,7 @@ TITLES = {
     "wgan_gp_ring": "WGAN-GP, ring",
     "density_ring": "density network, ring",
     "gan_grid": "plain GAN, grid",
+    "gan_fast_grid": "plain GAN, faster, grid",
     "gan_r1_grid": "GAN with R1, grid",
     "pacgan_grid": "PacGAN, grid",
     "cgan_digits": "conditional GAN",
