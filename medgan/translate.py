@@ -153,11 +153,13 @@ def _attempts(job: _Job, outputs: Sequence[Output]) -> Iterator[_Outcome]:
 
 
 def _attempt_apart(job: _Job, output: Output, threads: int) -> _Outcome:
-    if job.token not in _at_hand:
+    equipment = _at_hand.get(job.token)
+    if equipment is None:
         torch.set_num_threads(threads)
+        equipment = job.equip(as_dicom=output.series is not None)
         _at_hand.clear()
-        _at_hand[job.token] = job.equip(as_dicom=output.series is not None)
-    return _attempt(_at_hand[job.token], job, output)
+        _at_hand[job.token] = equipment
+    return _attempt(equipment, job, output)
 
 
 def _attempt(equipment: _Equipment, job: _Job, output: Output) -> _Outcome:
