@@ -24,6 +24,7 @@ from medgan.data.store import StoredCase, open_store
 from medgan.data.transforms import Augment
 from medgan.diagnostics import diversity
 from medgan.logbook import Logbook, by_player, progress_bar
+from medgan.networks.blocks import refuse_wrong_gradients
 from medgan.ranks import average, average_gradients, launch, seed_step
 from medgan.recipes import RECIPES, Direction, Recipe
 from medgan.rundir import RunDir
@@ -97,6 +98,7 @@ def train(
     recipe.clip_norm = options.clip_norm
     recipe.average_gradients = lambda gradients: average_gradients(fabric, gradients)
     recipe.to(fabric.device)
+    refuse_wrong_gradients(recipe)
     facts: dict[str, Any] = {"recipe": recipe_choice.model_dump(mode="json"), "seed": seed}
     training: Batches
     validation: Batches | None

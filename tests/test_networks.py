@@ -5,7 +5,14 @@ import torch
 
 from medgan.config import Component, InputError, bind
 from medgan.networks import DISCRIMINATORS, GENERATORS, SEGMENTORS, PatchGAN, UNetGenerator
-from medgan.networks.blocks import ChannelNorm, InstanceNorm, Upsample, crop_to, pad_to_multiple
+from medgan.networks.blocks import (
+    ChannelNorm,
+    InstanceNorm,
+    Upsample,
+    crop_to,
+    pad_to_multiple,
+    refuse_wrong_gradients,
+)
 
 SIZES = {2: (21, 18), 3: (13, 10, 7)}
 
@@ -102,3 +109,16 @@ def test_padding_is_undone_by_cropping() -> None:
     assert padded.shape == (1, 1, 8, 8, 4)
     assert torch.equal(crop_to(padded, (5, 8, 3)), x)
     assert torch.equal(padded[:, :, 7], padded[:, :, 4])
+
+
+def test_a_map_of_two_voxels_is_refused_where_its_gradients_would_be_wrong() -> None:
+    layer = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 3, padding=1))
+    refuse_wrong_gradients(layer)
+    thin, thick = torch.rand(1, 1, 2, 4, 4), torch.rand(1, 1, 4, 2, 4)
+    layer(thin)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(thick)
+        with torch.no_grad():
+            layer(thin)
+        with pytest.raises(InputError, match="2 voxels along x"):
+            layer(thin)

@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Literal, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from medgan.config import InputError
 
 SpatialDims = Literal[2, 3]
 
@@ -110,9 +113,27 @@ def crop_to(x: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def layout(spatial_dims: SpatialDims, network: nn.Module) -> nn.Module:
     """The network with its weights channels-last, which `ChannelNorm` and bf16 convolutions want."""
-    import torch
-
     return network.to(memory_format=torch.channels_last if spatial_dims == 2 else torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+
+
+def refuse_wrong_gradients(network: nn.Module) -> None:
+    """Let 3D convolutions of `network` refuse what torch 2.13 gets wrong: bfloat16 on a CPU over 2 voxels.
+
+    The gradient of the weights of a convolution of width 3 and stride 1 is then noise, without a word, where the first
+    spatial axis of its input has 2 voxels. Every other size, and the outputs, are right.
+    """
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        if x.shape[2] == 2 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
+            raise InputError(
+                "train.patch_size: a network comes down to 2 voxels along x, where bfloat16 gradients are wrong on this "
+                "processor; enlarge the patch, lower the network's levels, or set train.precision=float32"
+            )
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d) and module.kernel_size[0] == 3 and module.stride[0] == 1:
+            module.register_forward_pre_hook(look)
 
 
 def initialize(network: nn.Module, stem: nn.Conv2d | nn.Conv3d | None = None, std: float = 0.02) -> nn.Module:
