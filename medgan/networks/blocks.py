@@ -127,7 +127,7 @@ def refuse_wrong_gradients(network: nn.Module) -> None:
         x = inputs[0]
         if x.shape[2] == 2 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
             raise InputError(
-                "train.patch_size: a network comes down to 2 voxels along x, where bfloat16 gradients are wrong on this "
+                "train.patch_size: a network comes down to 2 voxels along x, where bfloat16 gradients are wrong on a "
                 "processor; enlarge the patch, lower the network's levels, or set train.precision=float32"
             )
 
