@@ -4,6 +4,7 @@ python3 scripts/translation_study.py RUN ...                  all parts, over th
 python3 scripts/translation_study.py RUN ... --only seams     one part; what the others have left stays
 
 The first run is one of synthetic bodies: bodies of the sizes in --sizes are made, kept in --work and translated by it.
+The last run translates between CT and MR, both ways: the series in --data go through it.
 Writes translation.json and translation.md into --output.
 """
 
@@ -20,6 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from translation_costs import CPU, OPTIONS, Method, measure_costs, monai
+from translation_dicom import measure_dicom
+from translation_geometry import measure_geometry
 from translation_page import write_page
 
 from medgan.checkpoint import find_checkpoint, read_checkpoint
@@ -31,7 +34,7 @@ from medgan.networks.windows import Evaluator, Size, filled_up, frozen_for
 from medgan.rundir import RunDir, environment
 from medgan.translate import load_translator
 
-PARTS = ("seams", "segmentors", "costs")
+PARTS = ("seams", "segmentors", "costs", "geometry", "dicom")
 _STRIDE = 8  # a multiple of the networks'; MONAI's windows, too, move by whole steps of it
 
 
@@ -152,11 +155,13 @@ def main() -> None:
     parser.add_argument("--window", type=int, nargs=3, default=(40, 40, 24), help="voxels, of all that use windows")
     parser.add_argument("--sizes", nargs="+", default=["256x256x128", "512x512x400"], help="of the bodies made")
     parser.add_argument("--work", type=Path, default=Path("runs/translation"), help="where these bodies are kept")
+    parser.add_argument("--headers", type=int, default=200, help="drawn, for the part geometry")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="with the series of the part dicom")
     parser.add_argument("--repeats", type=int, default=3, help="of what is timed; medians are told")
     arguments = parser.parse_args()
     runs, window = [RunDir(path) for path in arguments.runs], triple(arguments.window)
     numbers = arguments.output / "translation.json"
-    study: dict[str, Any] = read_json(numbers) if numbers.exists() else {}
+    study: dict[str, Any] = {}
     if "seams" in arguments.only:
         study["seams"] = {"window": window, "rows": [row for run in runs for row in measure_seams(run, window)]}
     if "segmentors" in arguments.only:
@@ -165,9 +170,14 @@ def main() -> None:
         sizes = [triple(size.split("x")) for size in arguments.sizes]
         rows = measure_costs(runs[0].path, arguments.work, sizes, arguments.repeats)
         study["costs"] = {"run": _name(runs[0]), "rows": rows}
+    if "geometry" in arguments.only:
+        study["geometry"] = measure_geometry(arguments.headers)
+    if "dicom" in arguments.only:
+        study["dicom"] = {"run": _name(runs[-1]), **measure_dicom(runs[-1], arguments.data)}
     for part in arguments.only:
         study[part]["environment"] = environment(0)
     arguments.output.mkdir(parents=True, exist_ok=True)
+    study = {**(read_json(numbers) if numbers.exists() else {}), **study}
     write_json(numbers, study)
     write_page(arguments.output / "translation.md", study)
 
