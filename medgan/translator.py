@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args, overload
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ from medgan.rundir import RunDir
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
 
-Look = Callable[[Tensor, Tensor, Tensor], None]
+Look = Callable[[Tensor, Tensor, Tensor], Mapping[str, Tensor] | None]
 
 _DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 _MOST_VOXELS = 2**31  # of a working grid: beyond lies a mistaken voxel size, not a patient
@@ -88,6 +88,12 @@ class TranslateOptions(StrictModel):
         Component(name="segmentor"), description="of features: the target's segmentor, or a class of your own"
     )
     cycle: bool = Field(True, description="of a run's cases, measure the way back where the run has learnt it")
+    spread_flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] | None = Field(
+        None, description="with --uncertainty, axes to mirror, one more run each; null: those that training mirrored"
+    )
+    spread_from: float = Field(
+        0.5, ge=0, le=1, description="with --uncertainty, share of the training from which kept checkpoints take part"
+    )
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,13 @@ class Translation:
         image: (X, Y, Z) in stored units of the target: int16 HU for CT, else float32.
         segmentation: (X, Y, Z) integer labels that the target's segmentor reads off the translation, or None.
         seams: what the cut into windows did to the image, in the body, in stored units.
+        maps: (X, Y, Z) float32 by name, what the look has made of it; 0 outside the working grid.
     """
 
     image: NDArray[Any]
     segmentation: NDArray[Any] | None
     seams: SeamScore
+    maps: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 class VolumeTranslator:
@@ -162,7 +170,7 @@ class VolumeTranslator:
         """The translation of a volume and what the segmentor reads off it, on the volume's grid.
 
         NaN and infinities are read as background. `look`, if given, is shown image, translation and body on the working
-        grid, (1, 1, X, Y, Z) each.
+        grid, (1, 1, X, Y, Z) each; what it returns of the same shape comes back on the volume's grid as `maps`.
 
         Raises:
             InputError: there is no body in it, or it is too large for the memory.
@@ -174,12 +182,15 @@ class VolumeTranslator:
             made = self._evaluate(self.generator, given, body)
             seams = self._seams(made, given, body)
             fake = made.values
-            if look is not None:
-                look(given, fake, body)
+            seen = look(given, fake, body) if look is not None else None
             image = prepared.undo.to_input(fake[0, 0].numpy(), 1, fill=-1.0)
             if self._is_masked:
                 image[~prepared.undo.to_input(prepared.body, 0, fill=False)] = -1.0
-            return Translation(self._in_stored_units(image), self._read_labels(fake, body, prepared.undo), seams)
+            maps = {
+                name: prepared.undo.to_input(values[0, 0].numpy(), 1, fill=0.0) for name, values in (seen or {}).items()
+            }
+            labels = self._read_labels(fake, body, prepared.undo)
+            return Translation(self._in_stored_units(image), labels, seams, maps)
 
     def generate(self, image: Tensor, body: Tensor) -> Tensor:
         """The generator's answer to a prepared image and its body, (1, 1, X, Y, Z) each."""
@@ -195,7 +206,7 @@ class VolumeTranslator:
                 digest.update(name.encode())
                 digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         for model in (self.source, self.target, self.options):
-            digest.update(model.model_dump_json().encode())
+            digest.update(model.model_dump_json(exclude={"spread_flips", "spread_from"}).encode())
         return digest.hexdigest()
 
     @property
