@@ -35,7 +35,7 @@ def measure_dicom(run: RunDir, data: Path) -> dict[str, Any]:
             translate(run, [series], folder / "out", device="cpu", options=OPTIONS, dicom=True)
             refused = ""
         except InputError as mistake:
-            refused = str(mistake).replace(f"{folder}/", "")
+            refused = " ".join(str(mistake).replace(f"{folder}/", "").split())
         left = (folder / "out").exists()
     return {"rows": rows, "refused": refused, "left": left}
 

@@ -44,19 +44,20 @@ what `medgan` makes, which is what the whole volume in one piece gives (section 
 GEOMETRY = """## 5. Drawn headers
 
 {count} NIfTI files with drawn headers, read, sent through a network that changes nothing, and written by what
-`medgan translate` consists of. Largest displacement of any voxel between input and output: {affine:.1g} mm by the affine,
-{forms:.1g} mm by qform and sform one by one. Shape on disk, codes of qform and sform and units are equal in {same} of
-{count}. Where the network worked on the file's own grid ({values} files), values differ by {value:.2g} HU at most: every
-voxel comes back to its place.
+`medgan translate` consists of. Largest displacement of any voxel between input and output: {affine:.1g} mm by the
+affine, {forms:.1g} mm by qform and sform one by one. Shape on disk, codes of qform and sform and units are equal in
+{same} of {count}. Where the network worked on the file's own grid ({values} files), values differ by {value:.2g} HU at
+most: every voxel comes back to its place.
 
 {table}
 """
 DICOM = """## 6. DICOM in and out
 
-Run `{run}`, the soft-tissue sarcoma patient STS_025. *SimpleITK*: largest displacement of a voxel between the source's
-and the derived series' grid; *pydicom*: largest difference of slice positions; *NIfTI*: between the derived series and the
-NIfTI file beside it. *Values*: largest difference to that file's, in HU or in units of MR, read by either. *Naming*:
-elements of the derived series that hold a name, number, date or UID of the source, frame of reference apart.
+Run `{run}`, the soft-tissue sarcoma patient STS_025. *SimpleITK*: largest displacement of a voxel between the grids of
+the source and of the derived series; *pydicom*: largest difference of slice positions; *NIfTI*: displacement from the
+derived series to the NIfTI file beside it, whose header holds 32-bit numbers. *Values*: largest difference to that
+file's, in HU or in units of MR, read by either. *Naming*: elements of the derived series that hold a name, number, date
+or UID of the source, frame of reference apart.
 
 {table}
 
