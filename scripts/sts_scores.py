@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from sts_cases import read_subjects, relabel
 
 from medgan.data.volume import read_volume
+from medgan.evaluate.scoring import CONSTANT
 from medgan.metrics.image import mae
 from medgan.metrics.lookup import LookupTable, Statistic
 from medgan.metrics.masks import Mask, bone, common_body, mr_body, smoothed
 from medgan.metrics.segmentation import dice
 from medgan.metrics.statistics import summarize
-from medgan.scoring import CONSTANT
 
 TISSUES = {1: "fat", 2: "soft tissue", 3: "bone"}
 MAE_METRICS = ["MAE common body", "MAE dense bone", *(f"MAE {name}" for name in TISSUES.values()), "MAE MR body"]

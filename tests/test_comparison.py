@@ -10,9 +10,9 @@ import pytest
 from fake_run import AFFINE, anatomy, make_run, save
 
 from medgan.cli import run
-from medgan.comparison import compare, comparison_table
 from medgan.config import InputError
 from medgan.evaluate import EvaluateOptions, evaluate_several
+from medgan.evaluate.comparison import compare, comparison_table
 
 PATIENTS = 8
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medgan.diagnostics import Watch, diversity
+from medgan.train.diagnostics import Watch, diversity
 
 
 def _seen(lines: list[dict[str, float]]) -> Watch:

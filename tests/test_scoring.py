@@ -9,7 +9,7 @@ from fake_run import make_run
 
 from medgan.config import InputError, validate
 from medgan.evaluate import evaluate_run
-from medgan.scoring import EvaluateOptions
+from medgan.evaluate.scoring import EvaluateOptions
 
 CHALLENGES = ["synthrad2023", "synthrad2025_metrics", "synthrad2025_evaluation"]
 

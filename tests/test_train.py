@@ -16,11 +16,11 @@ import torch
 from medgan.config import Component, InputError
 from medgan.data.phantom import make_phantom
 from medgan.data.store import StoredCase, write_case, write_index
-from medgan.logbook import preview_picture
 from medgan.recipes import SegCycleGAN
 from medgan.recipes.recipe import Batch, Losses
 from medgan.rundir import RunDir
 from medgan.train import TrainOptions, train
+from medgan.train.logbook import preview_picture
 
 TINY = {"patch_size": (8, 8, 8), "workers": 0, "precision": "float32", "log_every": 2}
 RECIPE = {

@@ -11,12 +11,12 @@ from importlib.resources import files
 import nibabel as nib
 import numpy as np
 
-from medgan.viewer import reduced_affine, reduction, viewer_html, viewer_scripts
-from medgan.views import View, Views
+from medgan.report.viewer import reduced_affine, reduction, viewer_html, viewer_scripts
+from medgan.report.views import View, Views
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, -2.0, 0, 40], [0, 0, 3.0, -50], [0, 0, 0, 1]])
 COLOURS = {1: "#112233"}
-FOLDER = files("medgan") / "viewer"
+FOLDER = files("medgan.report") / "viewer"
 
 
 def views(image: np.ndarray, labels: np.ndarray | None = None, kind: str = "translation") -> Views:

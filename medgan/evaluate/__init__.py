@@ -15,12 +15,12 @@ import numpy as np
 from joblib import Parallel, delayed
 from rich.progress import track
 
-from medgan.comparison import compare, comparison_table, write_comparison
 from medgan.config import InputError, read_yaml, validate
 from medgan.data.store import read_domains
 from medgan.data.volume import read_volume
 from medgan.distances import distances, distances_table, read_features
-from medgan.predictions import (
+from medgan.evaluate.comparison import compare, comparison_table, write_comparison
+from medgan.evaluate.predictions import (
     SeveralInputError,
     folder_cases,
     real_features,
@@ -30,9 +30,9 @@ from medgan.predictions import (
     translated_ways,
     volumes_folder,
 )
+from medgan.evaluate.scoring import CaseFiles, CaseResult, EvaluateOptions, Pair, Scoring, Side, fit_tables, score_case
+from medgan.evaluate.summary import direction_summary, summary_table, write_summary
 from medgan.rundir import Direction, RunDir
-from medgan.scoring import CaseFiles, CaseResult, EvaluateOptions, Pair, Scoring, Side, fit_tables, score_case
-from medgan.summary import direction_summary, summary_table, write_summary
 
 __all__ = [
     "EvaluateOptions",
@@ -145,7 +145,7 @@ def evaluate_several(
     direction: Direction | None = None,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """Score several runs or folders on the same cases and compare them pairwise, see `medgan.comparison.compare`.
+    """Score several runs or folders on the same cases and compare them pairwise, see `medgan.evaluate.comparison.compare`.
 
     Args:
         predictions: without `reference` runs, each scored into its own ``evaluate`` folder as by `evaluate_run`; with

@@ -10,8 +10,8 @@ from typing import Any, get_args
 from medgan.config import InputError
 from medgan.data.store import open_store, read_json
 from medgan.data.volume import IMAGE_SUFFIXES
+from medgan.evaluate.scoring import CaseFiles, EvaluateOptions, Pair
 from medgan.rundir import Direction, RunDir
-from medgan.scoring import CaseFiles, EvaluateOptions, Pair
 
 _SEGMENTATION = "_segmentation"
 _PATHS = ("source", "label", "segmentation", "reference", "reference_label", "features")

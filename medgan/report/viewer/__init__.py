@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from medgan.views import View, Views
+from medgan.report.views import View, Views
 
 _STEPS = 4095  # 12 bits, what a scanner writes
 
@@ -59,7 +59,7 @@ def viewer_html(views: Views, limit: int, colours: Mapping[int, str], names: Map
 
 def viewer_scripts() -> str:
     """NiiVue, asleep, and the script that wakes it: once per page."""
-    folder = files("medgan") / "viewer"
+    folder = files("medgan.report") / "viewer"
     packed = gzip.compress((folder / "niivue.umd.js").read_bytes(), mtime=0)
     ours = (folder / "viewer.js").read_text(encoding="utf-8")
     return (

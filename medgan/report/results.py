@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan.data.store import read_json
-from medgan.page import strip, table
+from medgan.report.page import strip, table
 
 _METRICS = {  # title, unit, decimals, whether a low value is good
     "mae": ("MAE", "", 1, True),
@@ -168,7 +168,7 @@ def _presets_table(part: Mapping[str, Any], presets: Sequence[str]) -> str:
 def _parts_table(part: Mapping[str, Any], presets: Sequence[str]) -> str:
     """What is measured per tissue, region or organ: a row for each, a column per method and metric.
 
-    Volumes of organs have a table of their own, see `medgan.quality`.
+    Volumes of organs have a table of their own, see `medgan.report.quality`.
     """
     metrics = dict.fromkeys(
         metric

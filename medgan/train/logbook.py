@@ -11,8 +11,8 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from medgan.diagnostics import Watch
 from medgan.mosaic import Picture, cuts, side_by_side
+from medgan.train.diagnostics import Watch
 
 
 class Logbook:

@@ -22,12 +22,12 @@ from medgan.data.datasets import PatchDataset
 from medgan.data.sources import SourceDataset, source
 from medgan.data.store import StoredCase, open_store
 from medgan.data.transforms import Augment
-from medgan.diagnostics import diversity
-from medgan.logbook import Logbook, by_player, progress_bar
 from medgan.networks.blocks import refuse_wrong_gradients
-from medgan.ranks import average, average_gradients, launch, seed_step
 from medgan.recipes import RECIPES, Direction, Recipe
 from medgan.rundir import RunDir
+from medgan.train.diagnostics import diversity
+from medgan.train.logbook import Logbook, by_player, progress_bar
+from medgan.train.ranks import average, average_gradients, launch, seed_step
 
 Batches = PatchDataset | SourceDataset
 _WAYS: tuple[Direction, ...] = get_args(Direction)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan.data.store import read_json
-from medgan.page import table
+from medgan.report.page import table
 
 _SETS = {"real": "real images of others", "translation": "translations", "source": "sources, untranslated"}
 

@@ -150,7 +150,7 @@ def page(title: str, subtitle: str, sections: Sequence[tuple[str, str, str]], sc
         sections: key, name and HTML of each.
         scripts: HTML of further scripts, after the page's own.
     """
-    style, script = ((files("medgan") / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    style, script = ((files("medgan.report") / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     links = "".join(f"<a href='#{key}'>{name}</a>" for key, name, _ in sections)
     body = "".join(
         f"<section id='{key}' aria-labelledby='{key}-head'><h2 id='{key}-head'>{name}</h2>{text}</section>"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from medgan.data.store import write_json
+from medgan.evaluate.scoring import CaseResult, EvaluateOptions, Scoring
 from medgan.metrics.statistics import summarize
 from medgan.metrics.tables import TISSUE_COLUMNS, VOLUME_COLUMNS, tissue_rows, volume_rows
-from medgan.scoring import CaseResult, EvaluateOptions, Scoring
 
 _FACTS = ("direction", "subject", "split", "method", "labels_of", "voxels")
 MAIN_METRICS = ("mae", "psnr", "ssim", "dice", "hd95_mm", "missed", "spurious", "cycle_error")

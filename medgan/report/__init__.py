@@ -17,14 +17,14 @@ from rich.progress import track
 
 from medgan.config import InputError, StrictModel, read_yaml, suggest, validate
 from medgan.data.store import read_json
-from medgan.history import history_html, provenance_html, subtitle_html
-from medgan.page import page, picture
-from medgan.quality import quality_html
-from medgan.results import ScoredCase, cases_html, facts, read_summary, results_html, worst_first
+from medgan.report.history import history_html, provenance_html, subtitle_html
+from medgan.report.page import page, picture
+from medgan.report.quality import quality_html
+from medgan.report.results import ScoredCase, cases_html, facts, read_summary, results_html, worst_first
+from medgan.report.side_by_side import cases_table, differences_html, means_html, merged, shared_cases, shared_ways
+from medgan.report.viewer import viewer_html, viewer_scripts
+from medgan.report.views import Views, load_views
 from medgan.rundir import Direction, RunDir, differences
-from medgan.side_by_side import cases_table, differences_html, means_html, merged, shared_cases, shared_ways
-from medgan.viewer import viewer_html, viewer_scripts
-from medgan.views import Views, load_views
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,7 +135,7 @@ def report_runs(
 
 
 def _compared(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    from medgan.comparison import compare
+    from medgan.evaluate.comparison import compare
 
     try:
         return means_html(compare(summaries))
@@ -151,8 +151,8 @@ def _pictures_beside(
     number_of_ways: int,
     options: ReportOptions,
 ) -> Iterator[str]:
-    from medgan.pictures import label_colours
-    from medgan.plates import draw_views
+    from medgan.report.pictures import label_colours
+    from medgan.report.plates import draw_views
 
     cases = shared_cases(summaries, way, options.max_cases)
     yield f"<h3>{escape(next(iter(summaries.values()))['directions'][way]['title'])}</h3>" if cases else ""
@@ -190,7 +190,7 @@ def save_figure(
     Raises:
         InputError: the run was not evaluated, has no such case or direction, or the format is not known.
     """
-    from medgan.plates import plate, save_plate
+    from medgan.report.plates import plate, save_plate
 
     run = _place(run)
     options = options or report_options(run)
@@ -231,7 +231,7 @@ def figure(
     Raises:
         InputError: the run was not evaluated, has no such case, or a file of the case cannot be read.
     """
-    from medgan.plates import draw_views
+    from medgan.report.plates import draw_views
 
     run = _place(run)
     found = {one.subject: one for one in reversed(_evaluated(run)) if direction in (None, one.way)}
@@ -278,8 +278,8 @@ def _pictures(
 ) -> Iterator[str]:
     if not summary or not shown:
         return
-    from medgan.pictures import label_colours
-    from medgan.plates import draw_views
+    from medgan.report.pictures import label_colours
+    from medgan.report.plates import draw_views
 
     limit = options.viewer_voxels // len(shown)
     way = None

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from medgan.page import table
-from medgan.results import ScoredCase, metric_title, worst_first
-from medgan.views import DRAWN, READ, Kind, View, Views
+from medgan.report.page import table
+from medgan.report.results import ScoredCase, metric_title, worst_first
+from medgan.report.views import DRAWN, READ, Kind, View, Views
 
 _MAIN = ("mae", "bias", "psnr", "ssim", "ms_ssim", "dice", "surface_dice", "hd95_mm", "missed", "spurious")
 _PER_CASE = ("mae", "dice")
@@ -27,7 +27,7 @@ def means_html(comparison: Mapping[str, Any]) -> str:
     """A table per direction: each run's mean and interval by metric, and the difference of every pair.
 
     Args:
-        comparison: what ``medgan.comparison.compare`` returns.
+        comparison: what ``medgan.evaluate.comparison.compare`` returns.
     """
     text = [
         "<p class='quiet'>Mean with its 95 % interval, bootstrap over patients. A difference is of the same patients, "

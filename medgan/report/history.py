@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medgan.page import curve, table
+from medgan.report.page import curve, table
 
 
 def history_html(folder: Path, previews: int) -> str:

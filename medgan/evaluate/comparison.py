@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from medgan.data.store import write_json
+from medgan.evaluate.predictions import refuse
+from medgan.evaluate.scoring import TRANSLATION
+from medgan.evaluate.summary import MAIN_METRICS, cell, without_nan, write_csv
 from medgan.metrics.statistics import holm, paired_wilcoxon, summarize
-from medgan.predictions import refuse
-from medgan.scoring import TRANSLATION
-from medgan.summary import MAIN_METRICS, cell, without_nan, write_csv
 
 _COLUMNS = (
     "direction", "metric", "first", "second", "count", "mean_first", "mean_second", "difference", "low", "high", "p",

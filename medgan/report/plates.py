@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medgan.config import InputError
-from medgan.pictures import Panel, Style, axial_cut, draw_cuts, name_sides
-from medgan.views import DRAWN, Kind, Views
+from medgan.report.pictures import Panel, Style, axial_cut, draw_cuts, name_sides
+from medgan.report.views import DRAWN, Kind, Views
 
 _COLUMNS: tuple[Kind, ...] = ("source", "translation", "reference", "error")
 _WIDTH, _LEFT, _TOP, _GAP, _BELOW = 7.1, 0.3, 0.28, 0.05, 0.55  # inches; two columns of a journal are 180 mm
