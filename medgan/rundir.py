@@ -48,7 +48,7 @@ class RunDir:
         return self.path / "train"
 
     def checkpoint(self, kind: str = "best") -> Path:
-        """The checkpoint "best" (of model selection), "last" (to resume from), or "0001000", of a step that was kept."""
+        """The checkpoint "best" (of model selection), "last" (to resume from) or "0001000" (a step that was kept)."""
         return self.train / "checkpoints" / f"{kind}.pt"
 
     def translate(self, direction: Direction) -> Path:

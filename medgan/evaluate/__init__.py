@@ -145,7 +145,7 @@ def evaluate_several(
     direction: Direction | None = None,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """Score several runs or folders on the same cases and compare them pairwise, see `medgan.evaluate.comparison.compare`.
+    """Score several runs or folders on the same cases and compare them pairwise, see `comparison.compare`.
 
     Args:
         predictions: without `reference` runs, each scored into its own ``evaluate`` folder as by `evaluate_run`; with

@@ -1,7 +1,7 @@
 """Where to score: body masks of CT and MR, what they have in common, and bone.
 
-Volumes are (X, Y, Z) with axial slices along the last axis; `medgan.scoring` turns them so. These masks belong to
-scoring; the one that training crops by is wider (`medgan.data.transforms.body_mask`). NaN counts as outside.
+Volumes are (X, Y, Z) with axial slices along the last axis; `medgan.evaluate.scoring` turns them so. These masks belong
+to scoring; the one that training crops by is wider (`medgan.data.transforms.body_mask`). NaN counts as outside.
 """
 
 from __future__ import annotations
