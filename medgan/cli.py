@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medgan.check import Finding
     from medgan.evaluate import EvaluateOptions
     from medgan.experiment import Experiment
+    from medgan.outputs import Output
     from medgan.rundir import Direction, RunDir
 
 app = typer.Typer(
@@ -132,6 +133,16 @@ def translate(
     shard: Annotated[
         str | None, typer.Option(metavar="i/n", help="Every n-th INPUT only, from the i-th.", show_default=False)
     ] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Then compare organs with those of the sources: audit.csv.")
+    ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Then map the spread over networks, and the way back's error.")
+    ] = False,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="RUN", help="Another run for --uncertainty; repeatable.", show_default=False),
+    ] = None,
     device: Device = "auto",
     overrides: Overrides = None,
 ) -> None:
@@ -139,6 +150,7 @@ def translate(
     from medgan.config import InputError
     from medgan.data.cases import load_cases
     from medgan.experiment import run_experiment
+    from medgan.outputs import plan_outputs, share
     from medgan.rundir import RunDir
     from medgan.translate import directions, translate, translate_run
 
@@ -146,6 +158,27 @@ def translate(
     study = run_experiment(place, overrides or [])
     ways = [_direction(direction)] if direction else directions(place, study.translate.checkpoint)
     by = RunDir(segmentor) if segmentor else None
+    if others and not uncertainty:
+        raise InputError("translate: --with goes with --uncertainty; add it, or leave the runs out")
+
+    def inspect(way: Direction, outputs: Sequence[Output] | None) -> None:
+        """What --audit and --uncertainty ask for, of these translations, or of the run's own."""
+        if audit:
+            from medgan.audit import audit_files, audit_run
+
+            cases, told = load_cases(study.cases, Path()), {"options": study.translate, "device": device}
+            if outputs is None:
+                typer.echo(audit_run(place, cases, direction=way, segmentor=by, **told))
+            else:
+                typer.echo(audit_files(place, cases, outputs, direction=way, segmentor=by, **told))
+        if uncertainty:
+            from medgan.uncertainty import load_uncertainty, targets_of, write_uncertainty
+
+            runs = [RunDir(path) for path in others or ()]
+            maps = load_uncertainty(place, way, options=study.translate, device=device, others=runs)
+            for path in write_uncertainty(maps, targets_of(place, way, outputs), force=force):
+                typer.echo(path)
+
     if not inputs:
         if output or force or dicom or shard or workers > 1:
             raise InputError(
@@ -156,6 +189,7 @@ def translate(
         for way in ways:
             index = translate_run(place, cases, direction=way, options=study.translate, device=device, segmentor=by)
             typer.echo(index)
+            inspect(way, None)
         return
     if output is None:
         raise InputError("translate: INPUT without --output; name a folder to write into")
@@ -163,21 +197,31 @@ def translate(
         raise InputError("translate: --keep-patient goes with --dicom; NIfTI names no patient")
     if len(ways) > 1:
         raise InputError(f"translate: the run translates {' and '.join(ways)}; add --direction")
-    for path in translate(
-        place,
-        inputs,
-        output,
-        direction=ways[0],
-        options=study.translate,
-        device=device,
-        force=force,
-        segmentor=by,
-        dicom=dicom,
-        keep_patient=keep_patient,
-        workers=workers,
-        shard=_shard(shard) if shard else None,
-    ):
-        typer.echo(path)
+    part = _shard(shard) if shard else None
+    mistake: InputError | None = None
+    try:
+        for path in translate(
+            place,
+            inputs,
+            output,
+            direction=ways[0],
+            options=study.translate,
+            device=device,
+            force=force,
+            segmentor=by,
+            dicom=dicom,
+            keep_patient=keep_patient,
+            workers=workers,
+            shard=part,
+        ):
+            typer.echo(path)
+    except InputError as error:
+        mistake = error
+    outputs = share(plan_outputs(inputs, output, as_dicom=dicom), part) if audit or uncertainty else []
+    if standing := [one for one in outputs if one.image.exists()]:
+        inspect(ways[0], standing)
+    if mistake:
+        raise mistake
 
 
 @app.command()
