@@ -194,7 +194,7 @@ def _enlargement(found: Runs) -> str:
     tables = "\n\n".join(parts)
     return f"""## Super-resolution
 
-128 CT slices of held-out bodies (64 x 64), made small, enlarged, and compared with themselves (PSNR, SSIM) and with 128
+256 CT slices of held-out bodies (64 x 64), made small, enlarged, and compared with themselves (PSNR, SSIM) and with 256
 other real slices (KID, on features of a network that learnt tissues from real slices alone). "real" is the floor of
 KID. One seed.
 

@@ -112,7 +112,7 @@ class Enlargement(NamedTuple):
 
 
 def score_super_resolution(
-    recipe: SRGAN, source: Source, features: Features, *, count: int = 128, seed: int = 0
+    recipe: SRGAN, source: Source, features: Features, *, count: int = 256, seed: int = 0
 ) -> dict[str, Enlargement]:
     """Nearest voxel, cubic, SRResNet and SRGAN on images of the test split, by name; and "real", the floor of KID.
 
