@@ -56,15 +56,6 @@ def test_help_loads_no_heavy_package() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_help_comes_within_half_a_second() -> None:
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "medgan", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5
-
-
 def test_every_verb_is_a_command_with_a_module_of_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     told = capsys.readouterr().out
