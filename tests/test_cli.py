@@ -20,7 +20,7 @@ from medgan.cli import guarded, run
 from medgan.config import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("check", "preprocess", "train", "translate", "evaluate", "report", "phantom", "config")
+VERBS = ("check", "preprocess", "train", "translate", "sample", "evaluate", "report", "phantom", "config")
 
 
 def _study(folder: Path) -> Path:
@@ -62,8 +62,9 @@ def test_every_verb_is_a_command_with_a_module_of_its_name(capsys: pytest.Captur
     for verb in VERBS:
         assert verb in told
         assert run([verb, "--help"]) == 0
-    modules = {path.stem for path in (ROOT / "medgan").glob("*.py")}
-    assert set(VERBS) - {"phantom"} <= modules
+    assert {path.stem for path in (ROOT / "medgan" / "cli").glob("*.py")} - {"__init__", "guard", "options"} == set(VERBS)
+    rooms = {path.stem for path in (ROOT / "medgan").iterdir()}
+    assert set(VERBS) - {"phantom"} <= rooms
     assert run([]) == 0
 
 

@@ -15,7 +15,7 @@ FLOORS = (
     {"checkpoint", "report"},
     {"translator"},
     {"unpaired", "reader"},
-    {"train", "translate", "sample"},
+    {"train", "translate", "sample", "audit", "uncertainty"},
     {"experiment"},
     {"cli"},
     {"__main__", "__init__"},
