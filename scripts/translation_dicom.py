@@ -1,5 +1,8 @@
 """Real DICOM series through a trained run: where the derived series lies, what it says, and what is refused."""
 
+# mypy: allow-untyped-calls
+# (SimpleITK has no types)
+
 from __future__ import annotations
 
 import tempfile
@@ -95,7 +98,8 @@ def _affine(image: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def _headers(folder: Path) -> list[pydicom.Dataset]:
     with pydicom.config.disable_value_validation():
-        headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in sorted(folder.iterdir())]
+        headers: list[pydicom.Dataset] = []
+        headers += (pydicom.dcmread(file, stop_before_pixels=True) for file in sorted(folder.iterdir()))
         for header in headers:
             header.decode()
     return headers
