@@ -34,6 +34,8 @@ COLUMNS = ("subject", "verdict", "score", "organ", "organ_score", "worst", "slic
 MEASURED = tuple(name for name in OrganReading.__dataclass_fields__ if name not in ("label", "slice"))
 NOISE_LEVELS = (0.0, 0.002, 0.004, 0.008, 0.016, 0.032)  # shares of the target's typical range
 
+TOLERANCE = 0.06  # of the target's typical range, within which intensities are told apart by how far they are
+
 logger = logging.getLogger(__name__)
 
 
@@ -68,13 +70,14 @@ class Audited:
 class Auditor:
     """Reads organs off sources and compares them with what was read off translations."""
 
-    def __init__(self, source_reader: VolumeReader | None, names: Mapping[int, str]) -> None:
+    def __init__(self, source_reader: VolumeReader | None, names: Mapping[int, str], intensity_range: float) -> None:
         """
         Args:
             source_reader: what reads organs off a source; None: label maps are asked for.
             names: of the organs, by label.
+            intensity_range: width of the target's typical range, stored units.
         """
-        self.source_reader, self.names = source_reader, names
+        self.source_reader, self.names, self.intensity_range = source_reader, names, intensity_range
 
     def read(
         self, source: Volume, image: NDArray[Any], labels: NDArray[Any], label: Path | None = None
@@ -98,8 +101,9 @@ class Auditor:
         else:
             raise InputError(f"{place}: no organs to compare with; add --segmentor RUN that reads them off such images")
         axis = int(np.argmax(nib.io_orientation(source.affine)[:, 0] == 2))  # type: ignore[no-untyped-call]
+        tolerance, organs = TOLERANCE * self.intensity_range, sorted(self.names)
         try:
-            return read_organs(known, labels, image, sorted(self.names), source.spacing_mm, slice_axis=axis)
+            return read_organs(known, labels, image, organs, source.spacing_mm, tolerance=tolerance, slice_axis=axis)
         except ValueError as reason:
             raise InputError(f"{place}: {reason}") from None
 
@@ -134,7 +138,8 @@ def audit(
     """
     translator = load_translator(run, direction, options=options, device=device)
     target = load_reader(segmentor, translator.target, options=options, device=device) if segmentor else None
-    auditor = Auditor(_source_reader(run, segmentor, translator, options, device), _names(run))
+    low, high = translator.intensity.ends
+    auditor = Auditor(_source_reader(run, segmentor, translator, options, device), _names(run), high - low)
     limits = _limits(run, cases, auditor, translator, target, direction, device)
     found, mistakes = [], []
     for one in translated:
@@ -248,8 +253,7 @@ def _limits(
     readings, hidden = _learn(run, held_out, auditor, translator, target, direction, device)
     if not readings:
         raise InputError(f"audit: none of {len(held_out)} validation cases could be translated; see the warnings above")
-    low, high = translator.intensity.ends
-    limits = learn_limits(readings, high - low)
+    limits = learn_limits(readings, auditor.intensity_range)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"made_from": made_from, **limits_to_dict(limits, auditor.names), "hidden": hidden})
     return limits

@@ -20,7 +20,7 @@ def cube(x: int = 5, *, size: int = 8, label: int = 1) -> np.ndarray:
 
 def read(source: np.ndarray, translation: np.ndarray, image: Any = None, **options: Any) -> OrganReading:
     shown = np.where(source > 0, 100.0, -50.0) if image is None else image
-    (reading,) = read_organs(source, translation, shown, [1, 2], SPACING, **options)
+    (reading,) = read_organs(source, translation, shown, [1, 2], SPACING, tolerance=50.0, **options)
     return reading
 
 
@@ -78,14 +78,15 @@ def test_intensities_are_those_of_the_translation_where_the_source_has_the_organ
     image[18:26][source[18:26] > 0] = 400.0
     reading = read(source, np.zeros(SHAPE), image)
     assert (reading.intensity_low, reading.intensity, reading.intensity_high) == (100, 250, 400)
-    assert (reading.piece_low, reading.piece_high) == (100, 400)
 
 
 def test_the_worst_cut_is_where_the_two_disagree_most() -> None:
     changed = cube()
     changed[:, :, 11] = 0
     assert read(cube(), changed).slice == 11
-    turned = read_organs(*(np.moveaxis(a, 2, 0) for a in (cube(), changed, cube())), [1], SPACING, slice_axis=0)
+    turned = read_organs(
+        *(np.moveaxis(a, 2, 0) for a in (cube(), changed, cube())), [1], SPACING, tolerance=50.0, slice_axis=0
+    )
     assert turned[0].slice == 11
 
 
@@ -98,6 +99,6 @@ def test_what_is_unlabelled_is_not_compared() -> None:
 
 
 def test_organs_in_neither_are_left_out_and_grids_must_agree() -> None:
-    assert read_organs(cube(), cube(), cube(), [2], SPACING) == []
+    assert read_organs(cube(), cube(), cube(), [2], SPACING, tolerance=1.0) == []
     with pytest.raises(ValueError, match="differ; give one grid"):
-        read_organs(cube(), cube()[1:], cube(), [1], SPACING)
+        read_organs(cube(), cube()[1:], cube(), [1], SPACING, tolerance=1.0)

@@ -22,7 +22,7 @@ from medgan.metrics.limits import case_score, judge, learn_limits
 from medgan.metrics.roundtrip import cycle_residual, errors_under_noise
 from medgan.recipes import SegCycleGAN
 
-USUAL = OrganReading(1, 0.9, 100.0, 0.0, 0.0, 1.0, 0, 0, 20.0, 40.0, 50.0, 60.0, 50.0, 50.0, 7)
+USUAL = OrganReading(1, 0.9, 100.0, 0.0, 0.0, 1.0, 0, 0, 20.0, 40.0, 50.0, 60.0, 0.0, 7)
 NAMES = {1: "liver", 2: "bone"}
 
 
@@ -64,7 +64,7 @@ def test_a_spread_is_never_below_the_least_and_few_cases_are_trusted_less() -> N
     one, two = learn_limits([[USUAL]], 1000.0), learn_limits([[USUAL]] * 2, 1000.0)
     assert one.usual[1]["dice"].below == pytest.approx(0.02 * 3)
     assert two.usual[1]["dice"].below == pytest.approx(0.02 * 2)
-    assert one.usual[1]["intensity"].above == pytest.approx(10 * 3)  # one percent of the range
+    assert one.usual[1]["intensity"].above == pytest.approx(2 * 3)  # a fifth of a percent of the range
     with pytest.raises(ValueError, match="limits are learnt on one or more"):
         learn_limits([], 1000.0)
 

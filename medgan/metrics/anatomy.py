@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medgan.metrics.displacement import displacement_mm
 from medgan.metrics.segmentation import dice
 
 PIECE_ML = 1.0
 SPOT_MM = 20.0
+_DISPLACED_ML = 3.0  # smaller pieces are too few voxels to be looked for elsewhere
 _TOUCHING = ndimage.generate_binary_structure(3, 3)
 _FOUND = 0.25  # share of a piece that the other map must know
 
@@ -39,7 +41,7 @@ class OrganReading:
         spot_percent: the largest share of a cube of `SPOT_MM` in which the two disagree on the organ.
         intensity_low, intensity, intensity_high: of the translation where the source has the organ: 10th percentile,
             median, 90th percentile, stored units.
-        piece_low, piece_high: lowest and highest median of the organ's pieces, stored units.
+        displacement_mm: the farthest that a piece of the organ looks displaced in the image (`displacement_mm`).
         slice: index along the slice axis where the two disagree most; where they agree, the organ's middle.
     """
 
@@ -55,8 +57,7 @@ class OrganReading:
     intensity_low: float
     intensity: float
     intensity_high: float
-    piece_low: float
-    piece_high: float
+    displacement_mm: float
     slice: int
 
 
@@ -67,6 +68,7 @@ def read_organs(
     labels: Iterable[int],
     spacing_mm: Sequence[float],
     *,
+    tolerance: float,
     piece_ml: float = PIECE_ML,
     slice_axis: int = 2,
 ) -> list[OrganReading]:
@@ -78,6 +80,7 @@ def read_organs(
         image: (X, Y, Z) the translation, stored units.
         labels: the organs' values.
         spacing_mm: of the grid.
+        tolerance: see `displacement_mm`, stored units.
         piece_ml: smaller pieces are noise and count neither as missing nor as extra.
         slice_axis: along which slices are counted.
 
@@ -92,7 +95,11 @@ def read_organs(
         one, other = source == label, (translation == label) & known
         box = _box(one | other)
         if box is not None:
-            readings.append(_organ(label, one[box], other[box], image[box], spacing_mm, piece_ml, slice_axis, box))
+            voxels = _DISPLACED_ML * 1000 / math.prod(spacing_mm)
+            pieces = _pieces(one, voxels)
+            displaced = displacement_mm(pieces, source, image, spacing_mm, tolerance) if pieces else math.nan
+            cut = one[box], other[box], image[box]
+            readings.append(_organ(label, *cut, spacing_mm, piece_ml, displaced, slice_axis, box))
     return readings
 
 
@@ -103,6 +110,7 @@ def _organ(
     image: NDArray[Any],
     spacing_mm: Sequence[float],
     piece_ml: float,
+    displaced_mm: float,
     slice_axis: int,
     box: tuple[slice, ...],
 ) -> OrganReading:
@@ -112,7 +120,6 @@ def _organ(
     shift = np.linalg.norm((_centroid(one) - _centroid(other)) * spacing_mm) if both else math.nan
     pieces = _pieces(one, piece_ml / voxel_ml)
     inside = np.percentile(image[one], (10, 50, 90)) if one.any() else [math.nan] * 3
-    medians = [float(np.median(image[piece])) for piece in pieces] or [float(inside[1])]
     differ = one ^ other
     per_slice = np.moveaxis(differ if differ.any() else one, slice_axis, 0).sum(axis=(1, 2))
     where = int(np.argmax(per_slice)) if differ.any() else round(float(_centroid(one)[slice_axis]))
@@ -129,8 +136,7 @@ def _organ(
         intensity_low=float(inside[0]),
         intensity=float(inside[1]),
         intensity_high=float(inside[2]),
-        piece_low=min(medians),
-        piece_high=max(medians),
+        displacement_mm=displaced_mm,
         slice=where + box[slice_axis].start,
     )
 

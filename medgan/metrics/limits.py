@@ -32,11 +32,10 @@ MEASURES: dict[str, _Measure] = {
     "missing": _Measure("high", 0.25),
     "extra": _Measure("high", 0.25),
     "spot_percent": _Measure("high", 5.0),
-    "intensity_low": _Measure("both", 1.0, True),
-    "intensity": _Measure("both", 1.0, True),
-    "intensity_high": _Measure("both", 1.0, True),
-    "piece_low": _Measure("both", 1.0, True),
-    "piece_high": _Measure("both", 1.0, True),
+    "displacement_mm": _Measure("high", 0.5),
+    "intensity_low": _Measure("both", 0.2, True),
+    "intensity": _Measure("both", 0.2, True),
+    "intensity_high": _Measure("both", 0.2, True),
 }
 
 
