@@ -125,7 +125,7 @@ class DensitySampler(Sampler):
     def forward(self, latents: Tensor, classes: Tensor | None = None, truncation: float = 1.0) -> Tensor:
         self.network.eval()
         latents = latents.to(next(self.network.parameters()).device) * truncation
-        z, noise = latents.split([self.of_component, latents.shape[1] - self.of_component], dim=1)
+        z, noise = latents[:, : self.of_component], latents[:, self.of_component :]
         mean, log_std = self.network(z)
         samples: Tensor = mean + log_std.exp() * noise.reshape(mean.shape)
         return samples.clamp(-1, 1) if len(self.image_shape) > 1 else samples
