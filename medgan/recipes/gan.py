@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from medgan.config import Component
 from medgan.losses import OBJECTIVES, ObjectiveName, one_sided, r1_penalty
 from medgan.recipes.parts import (
     Critic,
     ImagePool,
-    LatentSampler,
     Synthesizer,
     adam,
     averaged,
     critic,
     draw_latents,
-    energy_distance,
     frozen,
     synthesizer,
 )
-from medgan.recipes.recipe import Batch, Losses, Pairing, Recipe
-from medgan.recipes.sampling import DecayStart, EmaDecay, ImageShape, LatentDim, LatentPrior, falling, like, split_batch
+from medgan.recipes.recipe import Batch, Losses
+from medgan.recipes.sampling import (
+    DecayStart,
+    EmaDecay,
+    ImageShape,
+    LatentDim,
+    LatentPrior,
+    Synthesis,
+    split_batch,
+)
 from medgan.recipes.view import InstanceNoise, Packing, View
 
 
-class GAN(Recipe):
+class GAN(Synthesis):
     """Algorithm 1: `critic_steps` steps of D, then one of G, with any objective; the tricks of the trade are off.
 
     A batch is cut into one part per step of D, and each meets fresh noise; so does G. Departures from the paper: Adam
     instead of momentum, and samples come from an average of the trained generators unless ``ema_decay: 0``.
     """
-
-    pairing: ClassVar[Pairing] = "single"
 
     def __init__(
         self,
@@ -105,21 +107,3 @@ class GAN(Recipe):
             self.update("G", losses_G)
         self.ema.update_parameters(self.G)
         return losses_D | losses_G
-
-    @torch.no_grad()
-    def validation_step(self, batch: Batch) -> Losses:
-        """How far samples are from held-out reals."""
-        distance = energy_distance(like(self.sampler(), batch), batch["A"])
-        return {"energy_distance": distance, "score": -distance}
-
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """Reals beside samples from latents that stay the same."""
-        return {"real": batch["A"], "fake": like(self.sampler(), batch)} if batch["A"].ndim > 2 else {}
-
-    def sampler(self) -> LatentSampler:
-        """The averaged generator."""
-        return LatentSampler(self.ema, self.latent_dim, self.prior)
-
-    def lr_factor(self, progress: float) -> float:
-        """Constant, as in the paper, unless asked to fall."""
-        return falling(progress, self.lr_decay_start)

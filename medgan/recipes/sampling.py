@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from medgan.config import InputError
-from medgan.recipes.parts import Prior
-from medgan.recipes.recipe import Batch, Sampler
+from medgan.recipes.parts import LatentSampler, Prior, energy_distance
+from medgan.recipes.recipe import Batch, Losses, Pairing, Recipe, Sampler
 
 ImageShape = Annotated[
     tuple[int, ...], Field(min_length=1, description="(C, *S) of images, (2,) of points; the data fill it in")
@@ -25,6 +26,41 @@ DecayStart = Annotated[
     float,
     Field(ge=0, le=1, description="when learning rates begin to fall linearly to 0, share of the training; 1: never"),
 ]
+
+
+class Synthesis(Recipe):
+    """What recipes that make samples out of latents, without classes, have in common around their training steps.
+
+    Attributes:
+        ema: the averaged generator.
+        latent_dim: numbers of a latent.
+        prior: that latents are drawn from.
+        lr_decay_start: when learning rates begin to fall, share of the training.
+    """
+
+    pairing: ClassVar[Pairing] = "single"
+    ema: AveragedModel
+    latent_dim: int
+    prior: Prior
+    lr_decay_start: float
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch) -> Losses:
+        """How far samples are from held-out reals."""
+        distance = energy_distance(like(self.sampler(), batch), batch["A"])
+        return {"energy_distance": distance, "score": -distance}
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """Reals beside samples from latents that stay the same; nothing where samples are points."""
+        return {"real": batch["A"], "fake": like(self.sampler(), batch)} if batch["A"].ndim > 2 else {}
+
+    def sampler(self) -> LatentSampler:
+        """The averaged generator."""
+        return LatentSampler(self.ema, self.latent_dim, self.prior)
+
+    def lr_factor(self, progress: float) -> float:
+        """Constant, unless asked to fall."""
+        return falling(progress, self.lr_decay_start)
 
 
 @torch.no_grad()

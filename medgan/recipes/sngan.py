@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from medgan.config import Component
 from medgan.losses import OBJECTIVES
 from medgan.recipes.parts import (
     Critic,
-    LatentSampler,
     Synthesizer,
     adam,
     averaged,
     critic,
     draw_latents,
-    energy_distance,
     frozen,
     synthesizer,
 )
-from medgan.recipes.recipe import Batch, Losses, Pairing, Recipe
-from medgan.recipes.sampling import DecayStart, EmaDecay, ImageShape, LatentDim, LatentPrior, falling, like, split_batch
+from medgan.recipes.recipe import Batch, Losses
+from medgan.recipes.sampling import (
+    DecayStart,
+    EmaDecay,
+    ImageShape,
+    LatentDim,
+    LatentPrior,
+    Synthesis,
+    split_batch,
+)
 from medgan.recipes.view import Augmentations, InstanceNoise, Packing, View
 
 
-class SNGAN(Recipe):
+class SNGAN(Synthesis):
     """Every weight of D is divided by its largest singular value, which bounds D's slope; the hinge game by default.
 
     A batch is cut into one part per step of D, and each meets fresh noise. Departure from the paper: samples come from
     an average of the trained generators unless ``ema_decay: 0``.
     """
-
-    pairing: ClassVar[Pairing] = "single"
 
     def __init__(
         self,
@@ -88,21 +91,3 @@ class SNGAN(Recipe):
             self.update("G", losses_G)
         self.ema.update_parameters(self.G)
         return losses_D | losses_G
-
-    @torch.no_grad()
-    def validation_step(self, batch: Batch) -> Losses:
-        """How far samples are from held-out reals."""
-        distance = energy_distance(like(self.sampler(), batch), batch["A"])
-        return {"energy_distance": distance, "score": -distance}
-
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """Reals beside samples from latents that stay the same."""
-        return {"real": batch["A"], "fake": like(self.sampler(), batch)} if batch["A"].ndim > 2 else {}
-
-    def sampler(self) -> LatentSampler:
-        """The averaged generator."""
-        return LatentSampler(self.ema, self.latent_dim, self.prior)
-
-    def lr_factor(self, progress: float) -> float:
-        """Constant unless asked to fall (the paper's images use a linear fall to 0: ``lr_decay_start: 0``)."""
-        return falling(progress, self.lr_decay_start)

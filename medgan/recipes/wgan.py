@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor
 from torch.optim import RMSprop
 
 from medgan.config import Component
 from medgan.losses import OBJECTIVES
 from medgan.recipes.parts import (
     Critic,
-    LatentSampler,
     Synthesizer,
     averaged,
     critic,
     draw_latents,
-    energy_distance,
     frozen,
     synthesizer,
 )
-from medgan.recipes.recipe import Batch, Losses, Pairing, Recipe
-from medgan.recipes.sampling import DecayStart, EmaDecay, ImageShape, LatentDim, LatentPrior, falling, like, split_batch
+from medgan.recipes.recipe import Batch, Losses
+from medgan.recipes.sampling import (
+    DecayStart,
+    EmaDecay,
+    ImageShape,
+    LatentDim,
+    LatentPrior,
+    Synthesis,
+    split_batch,
+)
 from medgan.recipes.view import Packing, View
 
 
-class WGAN(Recipe):
+class WGAN(Synthesis):
     """A critic bounded by clipping its weights, several of its steps for one of G, RMSprop: Algorithm 1.
 
     A batch is cut into one part per critic step, and each meets fresh noise. Departure from the paper: samples come
     from an average of the trained generators unless ``ema_decay: 0``. `wgan_gp` is what followed, and trains faster.
     """
-
-    pairing: ClassVar[Pairing] = "single"
 
     def __init__(
         self,
@@ -81,21 +84,3 @@ class WGAN(Recipe):
             self.update("G", losses_G)
         self.ema.update_parameters(self.G)
         return losses_D | losses_G
-
-    @torch.no_grad()
-    def validation_step(self, batch: Batch) -> Losses:
-        """How far samples are from held-out reals."""
-        distance = energy_distance(like(self.sampler(), batch), batch["A"])
-        return {"energy_distance": distance, "score": -distance}
-
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """Reals beside samples from latents that stay the same."""
-        return {"real": batch["A"], "fake": like(self.sampler(), batch)} if batch["A"].ndim > 2 else {}
-
-    def sampler(self) -> LatentSampler:
-        """The averaged generator."""
-        return LatentSampler(self.ema, self.latent_dim, self.prior)
-
-    def lr_factor(self, progress: float) -> float:
-        """Constant, as in the paper, unless asked to fall."""
-        return falling(progress, self.lr_decay_start)

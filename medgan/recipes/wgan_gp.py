@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from medgan.config import Component, InputError
 from medgan.losses import OBJECTIVES, gradient_penalty
 from medgan.recipes.parts import (
     Critic,
-    LatentSampler,
     Synthesizer,
     adam,
     averaged,
     critic,
     draw_latents,
-    energy_distance,
     frozen,
     synthesizer,
 )
-from medgan.recipes.recipe import Batch, Losses, Pairing, Recipe
-from medgan.recipes.sampling import DecayStart, EmaDecay, ImageShape, LatentDim, LatentPrior, falling, like, split_batch
+from medgan.recipes.recipe import Batch, Losses
+from medgan.recipes.sampling import (
+    DecayStart,
+    EmaDecay,
+    ImageShape,
+    LatentDim,
+    LatentPrior,
+    Synthesis,
+    split_batch,
+)
 from medgan.recipes.view import Augmentations, Packing, View
 
 
-class WGANGP(Recipe):
+class WGANGP(Synthesis):
     """A critic bounded by a penalty on its slope, several of its steps for one of G: Algorithm 1.
 
     A batch is cut into one part per critic step, and each meets fresh noise. The critic may have no batch norm: the
     penalty is about one sample at a time (section 4). Departure from the paper: samples come from an average of the
     trained generators unless ``ema_decay: 0``.
     """
-
-    pairing: ClassVar[Pairing] = "single"
 
     def __init__(
         self,
@@ -90,21 +93,3 @@ class WGANGP(Recipe):
             self.update("G", losses_G)
         self.ema.update_parameters(self.G)
         return losses_D | losses_G
-
-    @torch.no_grad()
-    def validation_step(self, batch: Batch) -> Losses:
-        """How far samples are from held-out reals."""
-        distance = energy_distance(like(self.sampler(), batch), batch["A"])
-        return {"energy_distance": distance, "score": -distance}
-
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """Reals beside samples from latents that stay the same."""
-        return {"real": batch["A"], "fake": like(self.sampler(), batch)} if batch["A"].ndim > 2 else {}
-
-    def sampler(self) -> LatentSampler:
-        """The averaged generator."""
-        return LatentSampler(self.ema, self.latent_dim, self.prior)
-
-    def lr_factor(self, progress: float) -> float:
-        """Constant unless asked to fall (the paper's images use a linear fall to 0: ``lr_decay_start: 0``)."""
-        return falling(progress, self.lr_decay_start)
