@@ -10,6 +10,7 @@ A training that stands is not repeated, one that was interrupted goes on. The pa
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -200,14 +201,16 @@ def config(name: str) -> Path:
 
 
 def plain(scores: Any) -> Any:
-    """Named tuples, numbers and mappings as JSON has them."""
+    """Named tuples, numbers and mappings as JSON has them; what is not finite is null."""
     if hasattr(scores, "_asdict"):
         return plain(scores._asdict())
     if isinstance(scores, Mapping):
         return {str(key): plain(value) for key, value in scores.items()}
     if isinstance(scores, list | tuple):
         return [plain(value) for value in scores]
-    return scores.tolist() if hasattr(scores, "tolist") else scores
+    if hasattr(scores, "tolist"):
+        return plain(scores.tolist())
+    return None if isinstance(scores, float) and not math.isfinite(scores) else scores
 
 
 def _fresh(samples: Component) -> Component:

@@ -187,7 +187,12 @@ def _enlargement(found: Runs) -> str:
     for name in names:
         scores = found[name][0]["scores"]
         rows = [
-            [way, f"{s['psnr']:.2f}", f"{s['ssim']:.3f}", f"{s['distance']['mean']:.4f} ({s['distance']['sd']:.4f})"]
+            [
+                way,
+                "" if s["psnr"] is None else f"{s['psnr']:.2f}",
+                f"{s['ssim']:.3f}",
+                f"{s['distance']['mean']:.4f} ({s['distance']['sd']:.4f})",
+            ]
             for way, s in scores.items()
         ]
         parts.append(f"{TITLES[name]}:\n\n" + _table(["", "PSNR, dB", "SSIM", "KID (sd)"], rows))
