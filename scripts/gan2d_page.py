@@ -70,7 +70,7 @@ Every figure below comes from the configurations in `configs/`, trained and scor
     python pipelines/gan_2d.py runs/gan2d
 
 and stands in [gan_theory.json](gan_theory.json) and [gan2d.json](gan2d.json) with its steps, seconds and verdict.
-Trainings ran on one thread each, up to two at a time, on {environment["platform"]} with {environment["processors"]}
+Trainings ran on one thread each, several at a time, on {environment["platform"]} with {environment["processors"]}
 processors; {versions}; Python {environment["python"]}. Settings were looked for with seeds from 100 on; the seeds shown
 were run with what was found. Scores on synthetic bodies are taken on bodies of a seed of their own, which no training
 and no search for settings has seen."""
@@ -307,7 +307,7 @@ Minutes are of a shared machine, and left out where a training went on after an 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [list(head), ["---"] * len(head), *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
 
 
 def _each(values: Iterable[float], form: str = "d") -> str:
