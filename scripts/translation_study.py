@@ -1,4 +1,4 @@
-"""Whether translations have seams, what whole volumes cost in memory and time, and MONAI's inferer beside it.
+"""Whether translations have seams, what whole volumes cost, MONAI's inferer beside it, and whether audits find faults.
 
 python3 scripts/translation_study.py RUN ...                  all parts, over the test cases of trained runs
 python3 scripts/translation_study.py RUN ... --only seams     one part; what the others have left stays
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from audit_study import MOST, measure_audit
 from numpy.typing import NDArray
 from torch import Tensor
 from translation_costs import CPU, OPTIONS, Method, measure_costs, monai
@@ -34,7 +35,7 @@ from medgan.networks.windows import Evaluator, Size, filled_up, frozen_for
 from medgan.rundir import RunDir, environment
 from medgan.translate import load_translator
 
-PARTS = ("seams", "segmentors", "costs", "geometry", "dicom")
+PARTS = ("seams", "segmentors", "costs", "audit", "geometry", "dicom")
 _STRIDE = 8  # a multiple of the networks'; MONAI's windows, too, move by whole steps of it
 
 
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--headers", type=int, default=200, help="drawn, for the part geometry")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="with the series of the part dicom")
     parser.add_argument("--repeats", type=int, default=3, help="of what is timed; medians are told")
+    parser.add_argument("--bodies", type=int, default=MOST, help="with each fault; twice as many sound ones")
     arguments = parser.parse_args()
     runs, window = [RunDir(path) for path in arguments.runs], triple(arguments.window)
     numbers = arguments.output / "translation.json"
@@ -174,6 +176,8 @@ def main() -> None:
         study["geometry"] = measure_geometry(arguments.headers)
     if "dicom" in arguments.only:
         study["dicom"] = {"run": _name(runs[-1]), **measure_dicom(runs[-1], arguments.data)}
+    if "audit" in arguments.only:
+        study["audit"] = {"run": _name(runs[0]), **measure_audit(runs[0], arguments.work, arguments.bodies)}
     for part in arguments.only:
         study[part]["environment"] = environment(0)
     arguments.output.mkdir(parents=True, exist_ok=True)
