@@ -116,7 +116,7 @@ def targets_of(run: RunDir, direction: Direction, outputs: Sequence[Output] | No
 def write_uncertainty(maps: Uncertainty, targets: Sequence[Target], *, force: bool = False) -> list[Path]:
     """Write ``<stem>_spread.nii.gz`` and ``<stem>_cycle.nii.gz`` beside each translation; returns them.
 
-    Maps that stand are left alone, unless `force`.
+    Maps that stand and are no older than their translation are left alone, unless `force`.
 
     Raises:
         InputError: a map would fall onto a translation; at the end, volumes that could not be measured, one line each.
@@ -133,7 +133,7 @@ def write_uncertainty(maps: Uncertainty, targets: Sequence[Target], *, force: bo
                     f"{path}: is a translation, and {target.image.name} would leave a map there; rename one"
                 )
         written += paths.values()
-        if not force and all(path.exists() for path in paths.values()):
+        if not force and all(_stands(path, target.image) for path in paths.values()):
             continue
         try:
             volume = read_volume(target.source)
@@ -151,6 +151,10 @@ def write_uncertainty(maps: Uncertainty, targets: Sequence[Target], *, force: bo
 def map_path(image: Path, name: str) -> Path:
     """Where a map lies beside a translation."""
     return image.with_name(f"{image.name.removesuffix('.nii.gz')}_{name}.nii.gz")
+
+
+def _stands(path: Path, image: Path) -> bool:
+    return path.exists() and (not image.exists() or path.stat().st_mtime_ns >= image.stat().st_mtime_ns)
 
 
 def _plain(translator: VolumeTranslator) -> Member:

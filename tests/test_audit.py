@@ -21,6 +21,7 @@ from medgan.metrics.anatomy import OrganReading
 from medgan.metrics.limits import case_score, judge, learn_limits
 from medgan.metrics.roundtrip import cycle_residual, errors_under_noise
 from medgan.recipes import SegCycleGAN
+from medgan.report.quality import quality_html
 
 USUAL = OrganReading(1, 0.9, 100.0, 0.0, 0.0, 1.0, 0, 0, 20.0, 40.0, 50.0, 60.0, 0.0, 7)
 NAMES = {1: "liver", 2: "bone"}
@@ -174,6 +175,7 @@ def test_a_run_is_audited_and_limits_are_learnt_once(study: Path, capsys: pytest
     assert limits["cases"] == 2
     assert limits["hidden"]["cases"] == 2
     assert len(limits["hidden"]["error"]) == len(limits["hidden"]["noise"]) == 6
+    assert "Way back under noise, AB" in quality_html(study, None)
     written = (folder / "audit.json").stat().st_mtime_ns
     assert command(arguments) == 0
     assert (folder / "audit.json").stat().st_mtime_ns == written

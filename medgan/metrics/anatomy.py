@@ -147,7 +147,7 @@ def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
 
 
 def _centroid(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.argwhere(mask).mean(axis=0)
+    return np.asarray(np.argwhere(mask).mean(axis=0), dtype=np.float64)
 
 
 def _pieces(mask: NDArray[np.bool_], voxels: float) -> list[NDArray[np.bool_]]:

@@ -21,6 +21,7 @@ def quality_html(run: Path, summary: Mapping[str, Any] | None) -> str:
         text += _distances(part)
     for folder in sorted(path for path in (run / "translate").glob("*") if path.is_dir()):
         text += _audit(folder)
+        text += _hidden(folder)
         text += _seams(folder)
     return "".join(text)
 
@@ -58,6 +59,18 @@ def _audit(folder: Path) -> list[str]:
     if not heads:
         return []
     return [f"<h3>Audit, {escape(folder.name)}</h3>", _sheet(heads, rows, f"{len(rows)} rows of {path.name}")]
+
+
+def _hidden(folder: Path) -> list[str]:
+    """The error of the way back for each level of noise on the translation."""
+    path = folder / "audit.json"
+    found = read_json(path).get("hidden") if path.is_file() else None
+    if not found:
+        return []
+    rows = [[_text(noise), _text(error)] for noise, error in zip(found["noise"], found["error"], strict=True)]
+    told = f"Validation cases: {found['cases']}. One that multiplies under the least noise: the cycle hides the source"
+    heads = ["noise on the translation", "error of the way back"]
+    return [f"<h3>Way back under noise, {escape(folder.name)}</h3>", _sheet(heads, rows, told)]
 
 
 def _seams(folder: Path) -> list[str]:
