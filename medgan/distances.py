@@ -1,6 +1,6 @@
 """How near translations are to real images as a set, without pairs: distances of features that lie in files.
 
-`medgan translate` writes the features (`medgan.unpaired`), `medgan evaluate` reads them here.
+`medgan translate` writes the features (`medgan.translate.unpaired`), `medgan evaluate` reads them here.
 """
 
 from __future__ import annotations

@@ -17,15 +17,15 @@ import numpy as np
 from audit_faults import FAULTS, ORGANS, Fault, Organ, plant
 from numpy.typing import NDArray
 
-from medgan.audit import TOLERANCE
 from medgan.checkpoint import find_checkpoint
 from medgan.data.phantom import TISSUES, Phantom, make_phantom
 from medgan.data.volume import Volume, from_nibabel
 from medgan.metrics.anatomy import OrganReading, read_organs
 from medgan.metrics.limits import Limits, case_score, judge, learn_limits
-from medgan.reader import VolumeReader, load_reader
 from medgan.rundir import RunDir
 from medgan.translate import TranslateOptions, VolumeTranslator, load_translator
+from medgan.translate.audit import TOLERANCE
+from medgan.translate.reader import VolumeReader, load_reader
 
 SEED = 44
 SHAPE = (48, 48, 24)

@@ -62,7 +62,9 @@ def test_every_verb_is_a_command_with_a_module_of_its_name(capsys: pytest.Captur
     for verb in VERBS:
         assert verb in told
         assert run([verb, "--help"]) == 0
-    assert {path.stem for path in (ROOT / "medgan" / "cli").glob("*.py")} - {"__init__", "guard", "options"} == set(VERBS)
+    assert {path.stem for path in (ROOT / "medgan" / "cli").glob("*.py")} - {"__init__", "guard", "options"} == set(
+        VERBS
+    )
     rooms = {path.stem for path in (ROOT / "medgan").iterdir()}
     assert set(VERBS) - {"phantom"} <= rooms
     assert run([]) == 0

@@ -18,10 +18,10 @@ from medgan.cli import run as command
 from medgan.config import Component, InputError
 from medgan.data.phantom import make_phantom
 from medgan.data.volume import read_volume
-from medgan.outputs import Output, plan_outputs, share
 from medgan.recipes import Pix2Pix
 from medgan.rundir import RunDir
 from medgan.translate import translate
+from medgan.translate.outputs import Output, plan_outputs, share
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from medgan.config import InputError
 from medgan.data.phantom import make_phantom
 from medgan.data.volume import Volume, from_nibabel
 from medgan.rundir import RunDir
-from medgan.uncertainty import Uncertainty, load_uncertainty
+from medgan.translate.uncertainty import Uncertainty, load_uncertainty
 
 
 class Scaled(nn.Module):

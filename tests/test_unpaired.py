@@ -20,11 +20,11 @@ from medgan.data.volume import from_nibabel
 from medgan.distances import read_features
 from medgan.evaluate import evaluate_run, summary_table
 from medgan.preprocess import PreparedDomain
-from medgan.reader import load_reader
 from medgan.recipes import CycleGAN, SegCycleGAN, Segmentation
 from medgan.rundir import RunDir
 from medgan.translate import TranslateOptions, translate, translate_run
-from medgan.unpaired import Observer
+from medgan.translate.reader import load_reader
+from medgan.translate.unpaired import Observer
 
 NETS = {"generator_net": TINY_NET, "discriminator_net": {"name": "patchgan", "channels": 8, "layers": 1}}
 TINY_SEGMENTOR = {"name": "segresnet", "channels": 8, "levels": 1}

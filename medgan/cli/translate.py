@@ -11,8 +11,8 @@ import typer
 from medgan.cli.options import Device, Overrides, RunFolder, WayThere, Workers, direction_of
 
 if TYPE_CHECKING:
-    from medgan.outputs import Output
     from medgan.rundir import Direction
+    from medgan.translate.outputs import Output
 
 
 def translate(
@@ -59,9 +59,9 @@ def translate(
     from medgan.config import InputError
     from medgan.data.cases import load_cases
     from medgan.experiment import run_experiment
-    from medgan.outputs import plan_outputs, share
     from medgan.rundir import RunDir
     from medgan.translate import directions, translate, translate_run
+    from medgan.translate.outputs import plan_outputs, share
 
     place = RunDir(run)
     study = run_experiment(place, overrides or [])
@@ -73,7 +73,7 @@ def translate(
     def inspect(way: Direction, outputs: Sequence[Output] | None) -> None:
         """What --audit and --uncertainty ask for, of these translations, or of the run's own."""
         if audit:
-            from medgan.audit import audit_files, audit_run
+            from medgan.translate.audit import audit_files, audit_run
 
             cases, options = load_cases(study.cases, Path()), study.translate
             if outputs is None:
@@ -82,7 +82,7 @@ def translate(
                 told = audit_files(place, cases, outputs, direction=way, segmentor=by, options=options, device=device)
             typer.echo(told)
         if uncertainty:
-            from medgan.uncertainty import load_uncertainty, targets_of, write_uncertainty
+            from medgan.translate.uncertainty import load_uncertainty, targets_of, write_uncertainty
 
             runs = [RunDir(path) for path in others or ()]
             maps = load_uncertainty(place, way, options=study.translate, device=device, others=runs)

@@ -143,7 +143,7 @@ class CaseFiles:
     """One translation, what it is compared with, and what `medgan translate` measured where nothing has to be compared.
 
     Attributes:
-        features: of source and translation, see `medgan.unpaired`.
+        features: of source and translation, see `medgan.translate.unpaired`.
         cycle_error: mean absolute error of the way back inside the body, in the stored units of the source.
     """
 

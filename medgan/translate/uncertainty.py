@@ -14,10 +14,10 @@ from medgan.config import InputError, read_yaml
 from medgan.data.store import read_json
 from medgan.data.volume import read_volume, write_volume
 from medgan.metrics.roundtrip import cycle_residual
-from medgan.outputs import Output
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
-from medgan.translator import TranslateOptions, VolumeTranslator, directions, load_translator
+from medgan.translate.outputs import Output
+from medgan.translate.translator import TranslateOptions, VolumeTranslator, directions, load_translator
 
 Member = Callable[[Tensor, Tensor], Tensor]
 

@@ -22,7 +22,7 @@ from medgan.networks.features import EXTRACTORS, Extractor, body_features
 from medgan.preprocess import PreparedDomain, prepare_input
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
-from medgan.translator import VolumeTranslator, directions, load_translator
+from medgan.translate.translator import VolumeTranslator, directions, load_translator
 
 WayBack = Callable[[Tensor, Tensor], Tensor]
 

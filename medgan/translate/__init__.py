@@ -23,12 +23,12 @@ from medgan.data.store import open_store, read_json, relative_path, write_json
 from medgan.data.volume import read_volume, write_volume
 from medgan.distances import features_made_from, write_features
 from medgan.metrics.seams import SeamScore
-from medgan.outputs import Output, labels_path, plan_outputs, share, stem
-from medgan.reader import VolumeReader, load_reader
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
-from medgan.translator import TranslateOptions, Translation, VolumeTranslator, directions, load_translator
-from medgan.unpaired import Measured, Observer, load_observer
+from medgan.translate.outputs import Output, labels_path, plan_outputs, share, stem
+from medgan.translate.reader import VolumeReader, load_reader
+from medgan.translate.translator import TranslateOptions, Translation, VolumeTranslator, directions, load_translator
+from medgan.translate.unpaired import Measured, Observer, load_observer
 
 __all__ = ["TranslateOptions", "VolumeTranslator", "directions", "load_translator", "translate", "translate_run"]
 
@@ -196,7 +196,7 @@ def translate_run(
     ``RUN/translate/<direction>/`` holds ``<subject>.nii.gz``, ``<subject>_segmentation.nii.gz`` and ``cases.json``:
     for each case subject, split and the paths of source, label (of the source), translation, segmentation, reference
     (the same patient in the target domain) and reference_label; null where there is none; and as seams the fields of a
-    `SeamScore` in stored units, as cycle_error that of the way back (`medgan.unpaired`), and as features the file with
+    `SeamScore` in stored units, as cycle_error that of the way back (`unpaired`), and as features the file with
     those of source and translation; features of real images of the target domain lie in ``features/real``. Paths start
     at the folder of ``cases.json``. What stands and was made from the same volume by the same weights and options is
     kept, and so is ``cases.json`` where nothing changes.

@@ -24,11 +24,11 @@ from medgan.data.volume import Volume, read_volume
 from medgan.metrics.anatomy import OrganReading, read_organs
 from medgan.metrics.limits import Limits, OrganVerdict, Usual, case_score, judge, learn_limits
 from medgan.metrics.roundtrip import errors_under_noise
-from medgan.outputs import Output, stem
-from medgan.reader import VolumeReader, load_reader
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
-from medgan.translator import TranslateOptions, VolumeTranslator, directions, load_translator
+from medgan.translate.outputs import Output, stem
+from medgan.translate.reader import VolumeReader, load_reader
+from medgan.translate.translator import TranslateOptions, VolumeTranslator, directions, load_translator
 
 COLUMNS = ("subject", "verdict", "score", "organ", "organ_score", "worst", "slice")
 MEASURED = tuple(name for name in OrganReading.__dataclass_fields__ if name not in ("label", "slice"))

@@ -16,7 +16,7 @@ from medgan.networks.slicewise import for_volumes
 from medgan.preprocess import PreparedDomain
 from medgan.recipes.recipe import DomainKey
 from medgan.rundir import RunDir
-from medgan.translator import TranslateOptions, VolumeTranslator
+from medgan.translate.translator import TranslateOptions, VolumeTranslator
 
 
 class VolumeReader:
