@@ -23,8 +23,8 @@ TITLES = {
     "wgan_digits": "WGAN",
     "wgan_gp_digits": "WGAN-GP",
     "sngan_digits": "SNGAN",
-    "srgan_slices_x2": "x 2",
-    "srgan_slices_x4": "x 4",
+    "srgan_slices_x2": "MR, x 2",
+    "srgan_slices_x4": "CT, x 4",
     "pix2pix_slices": "pix2pix (pairs)",
     "pix2pix_edges": "pix2pix, edges to CT (pairs)",
     "cyclegan_slices": "CycleGAN",
@@ -199,7 +199,7 @@ def _enlargement(found: Runs) -> str:
     tables = "\n\n".join(parts)
     return f"""## Super-resolution
 
-256 CT slices of held-out bodies (64 x 64), made small, enlarged, and compared with themselves (PSNR, SSIM) and with 256
+256 slices of held-out bodies (64 x 64), made small, enlarged, and compared with themselves (PSNR, SSIM) and with 256
 other real slices (KID, on features of a network that learnt tissues from real slices alone). "real" is the floor of
 KID. One seed.
 
