@@ -181,3 +181,12 @@ def test_the_short_table_has_a_column_for_each_set_and_each_pair() -> None:
     heads, rows = comparison_table(compared)
     assert heads == ["direction", "metric", "x", "y", "x - y"]
     assert rows == [["MR to CT", "mae", "1.5 (n=2)", "2.5 (n=2)", "-1 [-1, -1] (n=2), p = 0.5"]]
+
+
+def test_a_preset_that_is_asked_for_is_told_on_the_terminal(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--reference", "reference", "--mask", "mask", "--output", "out"]
+    assert run(["evaluate", "near", *words, "--preset", "synthrad2023"]) == 0
+    told = capsys.readouterr().out
+    assert "synthrad2023" in told
+    assert run(["evaluate", "near", *words[:-1], "plain"]) == 0
+    assert "preset" not in capsys.readouterr().out

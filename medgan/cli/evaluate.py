@@ -50,6 +50,7 @@ def evaluate(
         evaluate_folders,
         evaluate_run,
         evaluate_several,
+        presets_table,
         summary_table,
         volumes_folder,
     )
@@ -81,6 +82,7 @@ def evaluate(
     else:
         summary, folder = evaluate_run(path, chosen, direction=way, workers=workers), path / "evaluate"
     _print_table(*summary_table(summary))
+    _print_table(*presets_table(summary))
     _print_table(*distances_table(summary))
     typer.echo(folder)
 

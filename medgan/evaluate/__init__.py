@@ -31,7 +31,7 @@ from medgan.evaluate.predictions import (
     volumes_folder,
 )
 from medgan.evaluate.scoring import CaseFiles, CaseResult, EvaluateOptions, Pair, Scoring, Side, fit_tables, score_case
-from medgan.evaluate.summary import direction_summary, summary_table, write_summary
+from medgan.evaluate.summary import direction_summary, presets_table, summary_table, write_summary
 from medgan.rundir import Direction, RunDir
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "evaluate_folders",
     "evaluate_run",
     "evaluate_several",
+    "presets_table",
     "summary_table",
     "volumes_folder",
 ]

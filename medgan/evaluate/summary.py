@@ -13,6 +13,7 @@ from typing import Any
 
 from medgan.data.store import write_json
 from medgan.evaluate.scoring import CaseResult, EvaluateOptions, Scoring
+from medgan.metrics.presets import PRESETS
 from medgan.metrics.statistics import summarize
 from medgan.metrics.tables import TISSUE_COLUMNS, VOLUME_COLUMNS, tissue_rows, volume_rows
 
@@ -130,6 +131,23 @@ def summary_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]
     ]
     rows = [[part["title"], name, *(cell(scores.get(metric)) for metric in columns)] for part, name, scores in methods]
     return ["direction", "method", *columns], rows
+
+
+def presets_table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Column heads and rows of what presets give: per direction, method and preset the means and intervals.
+
+    There are no rows where no preset was asked for.
+    """
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for part in summary["directions"].values():
+        for method, scores in part["methods"].items():
+            for key, entry in scores.items():
+                preset, _, metric = key.partition("/")
+                if preset in PRESETS and metric:
+                    found.setdefault((part["title"], method, preset), {})[metric] = cell(entry)
+    columns = list(dict.fromkeys(metric for told in found.values() for metric in told))
+    rows = [[*names, *(told.get(metric, "-") for metric in columns)] for names, told in found.items()]
+    return ["direction", "method", "preset", *columns], rows
 
 
 def cell(entry: Mapping[str, Any] | None) -> str:
