@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from gan2d_features import Features
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from medgan.data.source import Source
 from medgan.metrics.distribution import Kid, kid
 from medgan.recipes import Sampler
+from medgan.sample import draw
 
 
 class Motion(NamedTuple):
@@ -71,7 +71,7 @@ def score_films(sampler: Sampler, source: Source, *, count: int = 256, seed: int
     """`count` samples beside as many films of the test split and of the train split."""
     rng = np.random.default_rng(seed)
     real, learnt = (motion(source.draw(rng, count, split, "single")["A"]) for split in ("test", "train"))
-    fake = motion(sampled(sampler, count, seed=seed))
+    fake = motion(draw(sampler, count, seed=seed))
     return FilmScore(real, fake, learnt, _apart(fake, real), _apart(learnt, real))
 
 
@@ -88,19 +88,8 @@ def kid_curve(
     def distance(other: NDArray[np.float64]) -> Kid:
         return kid(held, other, subsets=20, subset_size=count // 2, seed=seed)
 
-    curve = {step: distance(features(sampled(samplers[step], count, seed=seed))) for step in sorted(samplers)}
+    curve = {step: distance(features(draw(samplers[step], count, seed=seed))) for step in sorted(samplers)}
     return curve, distance(learnt)
-
-
-@torch.no_grad()
-def sampled(sampler: Sampler, count: int, *, seed: int) -> Tensor:
-    """`count` samples ``(count, C, *S)`` on the CPU; classes, where there are any, in turns."""
-    latents = sampler.latents(count, torch.Generator().manual_seed(seed))
-    classes = torch.arange(count) % sampler.num_classes if sampler.num_classes else None
-    parts = torch.split(torch.arange(count), 64)
-    return torch.cat(
-        [sampler(latents[part], None if classes is None else classes[part]).float().cpu() for part in parts]
-    )
 
 
 def _apart(one: Motion, other: Motion) -> float:

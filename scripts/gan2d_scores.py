@@ -32,6 +32,7 @@ from medgan.metrics.lookup import LookupTable
 from medgan.networks.resize import enlarged
 from medgan.recipes import ConditionalCycleGAN, Direction, Recipe, Sampler
 from medgan.recipes.srgan import SRGAN
+from medgan.sample import draw
 
 _RANGE = 2.0  # highest minus lowest value of images in [-1, 1]
 
@@ -73,10 +74,11 @@ def score_digits(sampler: Sampler, digits: Digits, *, per_class: int = 100, seed
     asked: tuple[float, ...] = ()
     if sampler.num_classes:
         wanted = torch.arange(sampler.num_classes).repeat_interleave(per_class)
-        read = judge.predict(_flat(draw(sampler, wanted, seed=seed)))
+        read = judge.predict(_flat(draw(sampler, len(wanted), classes=wanted, seed=seed)))
         hit = (read == wanted.numpy()).reshape(sampler.num_classes, per_class)
         asked = tuple(float(share) for share in hit.mean(axis=1))
-    fake = _flat(draw(sampler, held["class_A"], seed=seed + 1))
+    classes = held["class_A"] if sampler.num_classes else None
+    fake = _flat(draw(sampler, len(held_images), classes=classes, seed=seed + 1))
     real = _flat(known["A"])[: len(held_images)]
     return DigitsScore(
         asked=float(np.mean(asked)) if asked else None,
@@ -87,14 +89,6 @@ def score_digits(sampler: Sampler, digits: Digits, *, per_class: int = 100, seed
         spread=precision_recall(held_images, fake),
         spread_floor=precision_recall(held_images, real),
     )
-
-
-@torch.no_grad()
-def draw(sampler: Sampler, classes: Tensor, *, seed: int) -> Tensor:
-    """One sample ``(C, *S)`` for each of `classes` ``(N,)``, of the class where the sampler can be asked for one."""
-    latents = sampler.latents(len(classes), torch.Generator().manual_seed(seed))
-    parts = zip(torch.split(latents, 256), torch.split(classes, 256), strict=True)
-    return torch.cat([sampler(part, asked if sampler.num_classes else None).float().cpu() for part, asked in parts])
 
 
 class Enlargement(NamedTuple):

@@ -9,9 +9,10 @@ import torch
 
 from medgan.data.phantom_films import PhantomFilms
 from medgan.recipes import Sampler
+from medgan.sample import draw
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from gan2d_films import kid_curve, motion, sampled, score_films
+from gan2d_films import kid_curve, motion, score_films
 
 FILMS = PhantomFilms(size=8, frames=4, bodies=4, held_out_bodies=4)
 
@@ -76,4 +77,4 @@ def test_a_curve_falls_towards_its_floor_as_samples_come_nearer() -> None:
 
 
 def test_equal_seeds_give_equal_samples() -> None:
-    assert torch.equal(sampled(Copier("test"), 5, seed=1), sampled(Copier("test"), 5, seed=1))
+    assert torch.equal(draw(Copier("test"), 5, seed=1), draw(Copier("test"), 5, seed=1))
