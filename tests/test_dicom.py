@@ -137,11 +137,14 @@ def test_the_series_says_what_it_is(series: Path, tmp_path: Path) -> None:
 
 def test_nothing_of_the_patient_is_left(series: Path, tmp_path: Path) -> None:
     read_template(series).write(tmp_path / "out", read_volume(series).array, "ct")
-    secrets = {*PATIENT.values(), *UIDS.values(), "Jane", "4711", "555", "1.2.826.77.9", "JANES"} - {"F"}
+    secrets = {*PATIENT.values(), "Jane", "4711", "555", "JANES"} - {"F"}
     for name, value in elements(tmp_path / "out"):
         if name == "FrameOfReferenceUID":
             continue
-        assert not [secret for secret in secrets if secret in value], name
+        if name.endswith("UID"):  # digits drawn anew for every series: any short number may turn up among them
+            assert not value.startswith("1.2.826.77."), name
+        else:
+            assert not [secret for secret in secrets if secret in value], name
     for file in (tmp_path / "out").iterdir():
         assert b"Jane" not in file.read_bytes()
     one = pydicom.dcmread(tmp_path / "out" / "00001.dcm")
