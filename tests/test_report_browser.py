@@ -95,6 +95,34 @@ def test_the_viewer_shows_a_volume_and_scrolling_changes_the_cut(browser: Browse
     check(browser)
 
 
+def test_a_reduced_case_is_loaded_in_full_when_asked_for(browser: Browser, runs: list[Path], tmp_path: Path) -> None:
+    page = report(runs[0], ReportOptions(viewer_voxels=4000), tmp_path / "index.html")
+    browser.open(page)
+    open_viewer(browser)
+    assert "Reduced by" in browser.run("document.querySelector('.viewer').textContent")
+    browser.click(".viewer button.full")
+    browser.until("!document.querySelector('.viewer').textContent.includes('Reduced by')")
+    assert "translation - truth 20 HU" in browser.run("document.querySelector('.readout').textContent")
+    assert browser.complaints() == []
+    asked = [url for url in browser.requests() if not url.startswith(("data:", "blob:"))]
+    assert len(asked) == 2
+    assert asked[1].startswith((tmp_path / "index_volumes").resolve().as_uri() + "/")
+
+
+def test_a_page_without_its_volumes_says_so_and_keeps_the_reduced_ones(
+    browser: Browser, runs: list[Path], tmp_path: Path
+) -> None:
+    page = report(runs[0], ReportOptions(viewer_voxels=4000), tmp_path / "index.html")
+    page = page.rename((tmp_path / "sent").with_suffix(".html"))
+    for file in (tmp_path / "index_volumes").iterdir():
+        file.unlink()
+    browser.open(page)
+    open_viewer(browser)
+    browser.click(".viewer button.full")
+    browser.until("document.querySelector('.viewer').textContent.includes('is not beside this page; the reduced')")
+    assert coronal(browser).std() > 5
+
+
 def test_keys_choose_the_image_and_move_the_cut(browser: Browser, page: Path) -> None:
     browser.open(page)
     open_viewer(browser)

@@ -7,11 +7,13 @@ import json
 import math
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from medgan.report.viewer import reduced_affine, reduction, viewer_html, viewer_scripts
+from medgan.report.viewer import full_script, reduced_affine, reduction, viewer_html, viewer_scripts
+from medgan.report.viewer.beside import VolumesBeside
 from medgan.report.views import View, Views
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, -2.0, 0, 40], [0, 0, 3.0, -50], [0, 0, 0, 1]])
@@ -82,6 +84,34 @@ def test_a_reduced_volume_stays_in_its_place_and_names_the_file() -> None:
     drawn = volume(told["labels"][0]["data"])
     np.testing.assert_array_equal(drawn.get_fdata()[:, 0, 0], [0, 0, 1, 1])
     assert drawn.header.get_intent()[0] == "label"
+
+
+def test_what_is_reduced_in_the_page_is_whole_in_the_script_beside_it() -> None:
+    image = np.arange(8 * 8 * 4, dtype=np.int16).reshape(8, 8, 4)
+    script = full_script(views(image), 64, COLOURS)
+    assert script is not None
+    told = json.loads(script.removeprefix("medganVolumes(").removesuffix(");\n"))
+    found = volume(told["images"][0]["data"])
+    np.testing.assert_array_equal(found.get_fdata(), image)
+    np.testing.assert_allclose(found.affine, AFFINE)
+    assert told["reduced"] == ""
+    assert full_script(views(image), 256, COLOURS) is None  # the page has it in full
+
+
+def test_volumes_lie_beside_the_page_until_a_page_without_them_is_written(tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    large = views(np.zeros((8, 8, 4), dtype=np.int16))
+    beside = VolumesBeside(page, wanted=True)
+    html = beside.viewer("AB_one #1", large, 64, COLOURS, {})
+    assert embedded(html)["full"] == "index_volumes/AB_one%20%231.js"
+    assert beside.viewer("AB_two", large, 256, COLOURS, {}).count('"full":""') == 1
+    assert beside.viewer("AB_three", large, 0, COLOURS, {}) == ""
+    beside.tidied(page)
+    assert [file.name for file in (tmp_path / "index_volumes").iterdir()] == ["AB_one #1.js"]
+    again = VolumesBeside(page, wanted=False)
+    assert embedded(again.viewer("AB_one #1", large, 64, COLOURS, {}))["full"] == ""
+    again.tidied(page)
+    assert not (tmp_path / "index_volumes").exists()
 
 
 def test_blocks_lie_in_the_middle_of_their_voxels() -> None:

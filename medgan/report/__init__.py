@@ -5,7 +5,6 @@ Reads files, not models. The page loads nothing from anywhere, so that it can be
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -18,11 +17,12 @@ from rich.progress import track
 from medgan.config import InputError, StrictModel, read_yaml, suggest, validate
 from medgan.data.store import read_json
 from medgan.report.history import history_html, provenance_html, subtitle_html
-from medgan.report.page import page, picture
+from medgan.report.page import page, picture, written
 from medgan.report.quality import quality_html
 from medgan.report.results import ScoredCase, cases_html, facts, read_summary, results_html, worst_first
 from medgan.report.side_by_side import cases_table, differences_html, means_html, merged, shared_cases, shared_ways
-from medgan.report.viewer import viewer_html, viewer_scripts
+from medgan.report.viewer import viewer_scripts
+from medgan.report.viewer.beside import VolumesBeside
 from medgan.report.views import Views, load_views
 from medgan.rundir import Direction, RunDir, differences
 
@@ -44,6 +44,9 @@ class ReportOptions(StrictModel):
         ge=0,
         description="voxels of each kind of image that the page holds, over all cases; volumes beyond it are reduced "
         "by whole factors; 0 leaves the viewer out",
+    )
+    full_volumes: bool = Field(
+        True, description="whether volumes that the page holds reduced lie beside it in full, to be loaded on request"
     )
 
 
@@ -79,17 +82,19 @@ def report(run: RunDir | Path | str, options: ReportOptions | None = None, outpu
     environment = read_json(run.environment_json) if run.environment_json.is_file() else {}
     title = str(settings.get("name") or run.path.resolve().name)
     shown = _shown(summary, options.max_cases)
+    target = output or run.report / "index.html"
+    beside = VolumesBeside(target, wanted=options.full_volumes)
     sections = [
         ("results", "Results", results_html(summary)),
         ("cases", "Cases", cases_html(summary, {one.key for one in shown})),
-        ("pictures", "Pictures", "".join(_pictures(run, summary, shown, options))),
+        ("pictures", "Pictures", "".join(_pictures(run, summary, shown, options, beside))),
         ("quality", "Quality", quality_html(run.path, summary)),
         ("training", "Training", history_html(run.train, options.previews)),
         ("run", "Run", provenance_html(environment, run.experiment_yaml.read_text(encoding="utf-8"))),
     ]
     scripts = viewer_scripts() if shown and options.viewer_voxels else ""
     html = page(title, subtitle_html(settings, environment), [section for section in sections if section[2]], scripts)
-    return _written(output or run.report / "index.html", html)
+    return beside.tidied(written(target, html))
 
 
 def report_runs(
@@ -120,7 +125,11 @@ def report_runs(
         name: {**one, "directions": {way: one["directions"][way] for way in ways}} for name, one in summaries.items()
     }
     changes = {name: differences(settings[names[0]], settings[name]) for name in names[1:]}
-    pictures = "".join(text for way in ways for text in _pictures_beside(by_name, shared, way, len(ways), options))
+    target = output or places[0].report / f"against_{'_'.join(names[1:])}.html"
+    beside = VolumesBeside(target, wanted=options.full_volumes)
+    pictures = "".join(
+        text for way in ways for text in _pictures_side_by_side(by_name, shared, way, len(ways), options, beside)
+    )
     titles = {way: escape(shared[names[0]]["directions"][way]["title"]) for way in ways}
     sections = [
         ("results", "Results", _compared(shared)),
@@ -131,7 +140,7 @@ def report_runs(
     told = " &middot; ".join(f"{escape(name)}: {subtitle_html(settings[name], {})}" for name in names)
     scripts = viewer_scripts() if options.viewer_voxels else ""
     html = page(", ".join(names), told, [section for section in sections if section[2]], scripts)
-    return _written(output or places[0].report / f"against_{'_'.join(names[1:])}.html", html)
+    return beside.tidied(written(target, html))
 
 
 def _compared(summaries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -144,12 +153,13 @@ def _compared(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         return text + "".join(f"<h3>{escape(name)}</h3>{results_html(one)}" for name, one in summaries.items())
 
 
-def _pictures_beside(
+def _pictures_side_by_side(
     runs: Mapping[str, RunDir],
     summaries: Mapping[str, Mapping[str, Any]],
     way: str,
     number_of_ways: int,
     options: ReportOptions,
+    beside: VolumesBeside,
 ) -> Iterator[str]:
     from medgan.report.pictures import label_colours
     from medgan.report.plates import draw_views
@@ -166,7 +176,7 @@ def _pictures_beside(
         drawn = picture(
             draw_views(replace(views, labels={}), ink=_INK, ground="none"), f"cuts of {subject} in each run"
         )
-        scroll = viewer_html(views, limit, label_colours(views.classes), {}) if limit else ""
+        scroll = beside.viewer(f"{way}_{subject}", views, limit, label_colours(views.classes), {})
         told = "".join(f"<span>{escape(name)}: {' &middot; '.join(facts(one))}</span>" for name, one in scored.items())
         yield f"<figure class='case'><figcaption><b>{escape(subject)}</b>{told}</figcaption>{drawn}{scroll}</figure>"
 
@@ -274,7 +284,11 @@ def _views(run: RunDir, one: ScoredCase, options: ReportOptions) -> Views:
 
 
 def _pictures(
-    run: RunDir, summary: Mapping[str, Any] | None, shown: Sequence[ScoredCase], options: ReportOptions
+    run: RunDir,
+    summary: Mapping[str, Any] | None,
+    shown: Sequence[ScoredCase],
+    options: ReportOptions,
+    beside: VolumesBeside,
 ) -> Iterator[str]:
     if not summary or not shown:
         return
@@ -296,18 +310,9 @@ def _pictures(
         views = _views(run, one, options)
         drawn = picture(draw_views(views, ink=_INK, ground="none"), f"cuts of {one.subject}")
         files: dict[str, str] = {view.kind: one.case["files"][view.kind] for view in views.images if view.path}
-        scroll = viewer_html(views, limit, label_colours(views.classes), files) if limit else ""
+        scroll = beside.viewer(f"{one.way}_{one.subject}", views, limit, label_colours(views.classes), files)
         yield (
             f"<figure class='case' id='{escape(one.anchor)}'>"
             f"<figcaption><b>{escape(one.subject)}</b><span>{' &middot; '.join(facts(one))}</span></figcaption>"
             f"{drawn}{scroll}</figure>"
         )
-
-
-def _written(target: Path, html: str) -> Path:
-    """Write a page so that a reader finds the old or the new one, and return its path."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(target)
-    return target

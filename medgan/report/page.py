@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 _POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; "
-    "img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    "img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'self' file:"  # volumes beside the page
 )
 
 
@@ -165,3 +167,12 @@ def page(title: str, subtitle: str, sections: Sequence[tuple[str, str, str]], sc
         f"<nav aria-label='Sections'>{links}</nav>"
         f"<main>{body}</main><script>{script}</script>{scripts}</body></html>\n"
     )
+
+
+def written(target: Path, text: str) -> Path:
+    """Write a page, or what lies beside it, so that a reader finds the old or the new one, and return its path."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(target)
+    return target

@@ -1,7 +1,8 @@
 """Volumes inside a page, and NiiVue to scroll through them.
 
 NiiVue and the volumes lie in the page as compressed text that nothing reads until a viewer is opened. Volumes are
-rounded to 4096 steps and, above a limit, reduced, so that a page stays a size that can be sent.
+rounded to 4096 steps and, above a limit, reduced, so that a page stays a size that can be sent; in full they lie in
+files beside it, each loaded when it is asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from medgan.report.views import View, Views
 _STEPS = 4095  # 12 bits, what a scanner writes
 
 
-def viewer_html(views: Views, limit: int, colours: Mapping[int, str], names: Mapping[str, str]) -> str:
+def viewer_html(
+    views: Views, limit: int, colours: Mapping[int, str], names: Mapping[str, str], full: str | None = None
+) -> str:
     """A case's volumes as a closed part of the page, for `viewer_scripts` to open.
 
     Args:
@@ -31,11 +34,41 @@ def viewer_html(views: Views, limit: int, colours: Mapping[int, str], names: Map
         limit: voxels that the page holds of a volume; a larger one is reduced by whole factors.
         colours: of the labels, ``#rrggbb``.
         names: paths to tell beside reduced images, by kind.
+        full: where `full_script` lies, seen from the page; None: nowhere.
     """
-    factors = reduction(views.mask.shape, np.linalg.norm(views.affine[:3, :3], axis=0), limit)
-    affine = reduced_affine(views.affine, factors)
+    factors = _factors(views, limit)
     reduced = max(factors) > 1
-    told = {
+    told = _told(views, factors, colours) | {
+        "reduced": " x ".join(map(str, factors)) if reduced else "",
+        "files": dict(names) if reduced else {},
+        "full": full or "",
+    }
+    text = json.dumps(told, separators=(",", ":")).replace("</", "<\\/")
+    return (
+        "<details class='volumes'><summary>Scroll through the volumes</summary>"
+        f"<script type='application/json'>{text}</script></details>"
+    )
+
+
+def full_script(views: Views, limit: int, colours: Mapping[int, str]) -> str | None:
+    """What the page loads on request of a case that it holds reduced: a script, as a page from a disk may load those.
+
+    None where the page holds the case in full. Arguments are those of `viewer_html`.
+    """
+    if max(_factors(views, limit)) == 1:
+        return None
+    told = _told(views, (1, 1, 1), colours) | {"reduced": "", "files": {}, "full": ""}
+    return f"medganVolumes({json.dumps(told, separators=(',', ':'))});\n"
+
+
+def _factors(views: Views, limit: int) -> tuple[int, ...]:
+    return reduction(views.mask.shape, np.linalg.norm(views.affine[:3, :3], axis=0), limit)
+
+
+def _told(views: Views, factors: tuple[int, ...], colours: Mapping[int, str]) -> dict[str, Any]:
+    """What viewer.js shows, its volumes reduced by these factors."""
+    affine = reduced_affine(views.affine, factors)
+    return {
         "subject": views.subject,
         "images": [_image(view, views.mask, factors, affine) for view in views.images],
         "labels": [
@@ -47,14 +80,7 @@ def viewer_html(views: Views, limit: int, colours: Mapping[int, str], names: Map
         ],
         "classes": [{"value": value, "name": name, "colour": colours[value]} for value, name in views.classes.items()],
         "centre": [float(x) for x in views.affine @ [*views.centre, 1]][:3],
-        "reduced": " x ".join(map(str, factors)) if reduced else "",
-        "files": dict(names) if reduced else {},
     }
-    text = json.dumps(told, separators=(",", ":")).replace("</", "<\\/")
-    return (
-        "<details class='volumes'><summary>Scroll through the volumes</summary>"
-        f"<script type='application/json'>{text}</script></details>"
-    )
 
 
 def viewer_scripts() -> str:

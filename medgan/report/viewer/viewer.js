@@ -34,6 +34,15 @@
     return window.niivue;
   };
 
+  /* A case in full lies beside the page as a script, since a page from a disk may load nothing else. */
+  const fetchFull = (path) => new Promise((resolve, reject) => {
+    const script = make("script", { src: path });
+    window.medganVolumes = (told) => resolve(told);
+    script.onload = () => { script.remove(); reject(new Error(`${path} holds no volumes`)); };
+    script.onerror = () => { script.remove(); reject(new Error(`${path} is not beside this page`)); };
+    document.head.append(script);
+  });
+
   /* Radio buttons in a row; `choose` gets the index. */
   const row = (title, names, choose) => {
     const group = `viewer-${title.toLowerCase()}`;
@@ -70,7 +79,7 @@
     }
 
     /* Show a case: its volumes are unpacked here, those of the case before are let go. */
-    async show(place, told) {
+    async show(place, told, centre = told.centre) {
       if (this.element.parentElement !== place) place.append(this.element);
       this.told = told;
       const load = async (data, name, { colormap, low, high, opacity = 1 }) => this.library.NVImage.new(
@@ -89,7 +98,7 @@
         this.maps.push(map);
       }
       this.controls();
-      const [x, y, z] = told.centre;
+      const [x, y, z] = centre;
       this.nv.scene.crosshairPos = this.nv.mm2frac([x, y, z]);
       this.nv.drawScene();
       this.nv.createOnLocationChange();
@@ -120,12 +129,31 @@
       }
       if (this.told.images.some((image) => image.unit === "HU" && image.kind !== "error")) fields.push(this.windows());
       this.bar.replaceChildren(...fields);
-      const files = Object.entries(this.told.files).map(([kind, path]) => `${kind}: ${path}`).join(", ");
-      this.note.textContent = this.told.reduced ? `Reduced by ${this.told.reduced}. In full: ${files}` : "";
+      this.note.replaceChildren(...this.reduced());
       const at = this.told.images.findIndex((image) => image.kind === before);
       this.image.pick(Math.max(0, at));
       this.cut.pick(innerWidth < 700 ? 1 : 0);
       if (this.outline) this.outline.pick(0);
+    }
+
+    /* What is said of a case that the page holds reduced, and the button that loads it in full. */
+    reduced() {
+      const { reduced, full, files } = this.told;
+      if (!reduced) return [];
+      const paths = Object.entries(files).map(([kind, path]) => `${kind}: ${path}`).join(", ");
+      const told = `Reduced by ${reduced}. ${paths ? `In full: ${paths} ` : ""}`;
+      return full ? [told, make("button", { type: "button", className: "full", textContent: "Load in full", onclick: () => this.load(full) })] : [told];
+    }
+
+    async load(path) {
+      const place = this.element.parentElement;
+      this.note.textContent = "Loading the volumes in full …";
+      try {
+        const told = await fetchFull(path);
+        if (this.element.parentElement === place) await this.show(place, told, this.nv.frac2mm(this.nv.scene.crosshairPos));
+      } catch (mistake) {
+        this.note.textContent = `${mistake.message}; the reduced volumes remain.`;
+      }
     }
 
     windows() {
