@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import pickle
-from collections.abc import Callable, Mapping
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,23 +30,28 @@ def find_checkpoint(run: RunDir, kind: CheckpointKind = "best") -> Path:
     Raises:
         InputError: there is none.
     """
-    for path in [run.checkpoint(kind), *([run.checkpoint("last")] if kind == "best" else [])]:
+    for path in [run.checkpoint(kind), *run.resumable_checkpoints()]:
         if path.is_file():
             return path
     raise InputError(f"{run.checkpoint(kind)}: no such checkpoint; run `medgan train` first, or name another run")
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, mapped: bool = True) -> dict[str, Any]:
     """The contents of a checkpoint, tensors in main memory. Only tensors and plain values are read.
+
+    Args:
+        path: of the file; every part of it is held against its checksum.
+        mapped: whether tensors are paged in from the file when they are used, for what is read once and soon.
 
     Raises:
         InputError: it holds code, is damaged, or is no checkpoint of a training.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        _refuse_damage(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
         raise InputError(f"{path}: holds code beside weights, which is never run; train it with medgan") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a checkpoint, or a damaged one ({type(error).__name__}); train again") from None
     missing = {"recipe", "domains", "networks"} - set(state if isinstance(state, dict) else ())
     if missing:
@@ -51,13 +60,72 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all: killed at any moment, or out of room, it leaves the one before."""
+    """Write a checkpoint whole or not at all: killed at any moment, or out of room, it leaves the one before.
+
+    Raises:
+        InputError: no room for it.
+    """
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        _settle(path.parent)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        cause = next((fault for fault in _causes(error) if fault.errno in _NO_ROOM), None)
+        if cause is None:
+            raise
+        free = shutil.disk_usage(path.parent).free / 2**20
+        raise InputError(
+            f"{path}: not written ({cause.strerror}; {free:.0f} MiB free), what was saved before stands: "
+            "make room and run the same command again"
+        ) from None
+
+
+def link(path: Path, other: Path) -> None:
+    """Let a file stand under another name too; where the disk knows no links, under that name alone."""
+    if other.exists():
+        return
+    try:
+        os.link(path, other)
+    except OSError:
+        path.replace(other)
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _refuse_damage(path: Path) -> None:
+    """Hold every part of the archive against its checksum, which torch does not when it reads.
+
+    Raises:
+        zipfile.BadZipFile: it is cut off, altered, or no archive that torch wrote.
+    """
+    with zipfile.ZipFile(path) as archive:
+        packed = any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())  # torch packs nothing
+        if packed or archive.testzip() is not None:
+            raise zipfile.BadZipFile
+
+
+def _causes(error: BaseException | None) -> Iterator[OSError]:
+    """The faults of the disk behind an error; torch's writer buries them."""
+    while error is not None:
+        if isinstance(error, OSError):
+            yield error
+        error = error.__cause__ or error.__context__
+
+
+def _settle(folder: Path) -> None:
+    """Let a renamed file survive a loss of power too, where the system can promise that."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def build_recipe(state: Mapping[str, Any], path: Path) -> Recipe:

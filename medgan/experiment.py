@@ -14,12 +14,13 @@ from medgan.config import Component, InputError, StrictModel, bind, component, r
 from medgan.data.cases import DataOptions
 from medgan.data.sources import SOURCES, Source, source
 from medgan.evaluate import EvaluateOptions
+from medgan.lock import is_first_process
 from medgan.preprocess import PreprocessOptions
 from medgan.recipes import RECIPES
 from medgan.report import ReportOptions
 from medgan.rundir import RunDir
 from medgan.sample import SampleOptions
-from medgan.train import TrainOptions
+from medgan.train import FREE, TrainOptions
 from medgan.translate import TranslateOptions
 
 LOCKED = ("data", "preprocess", "recipe", "train", "seed")
@@ -99,7 +100,9 @@ class Experiment(StrictModel):
         Raises:
             InputError: the run was trained with another configuration; the differences are named.
         """
-        run.begin(self.moved(Path(), run.path), seed=self.seed, locked=LOCKED)
+        free = [f"train.{option}" for option in FREE]
+        moved = self.moved(Path(), run.path)
+        run.begin(moved, seed=self.seed, locked=LOCKED, free=free, is_writing=is_first_process())
 
     @property
     def cases(self) -> DataOptions:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from medgan.config import InputError, read_yaml, write_yaml
 
@@ -51,6 +51,15 @@ class RunDir:
         """The checkpoint "best" (of model selection), "last" (to resume from) or "0001000" (a step that was kept)."""
         return self.train / "checkpoints" / f"{kind}.pt"
 
+    def earlier_checkpoint(self, step: int) -> Path:
+        """The checkpoint of this step, once a newer one is the last."""
+        return self.train / "checkpoints" / f"earlier_{step:07d}.pt"
+
+    def resumable_checkpoints(self) -> list[Path]:
+        """The checkpoints that training can go on from, the newest first."""
+        earlier = sorted(self.train.glob("checkpoints/earlier_*.pt"), key=lambda path: int(path.stem[8:]), reverse=True)
+        return [path for path in (self.checkpoint("last"), *earlier) if path.exists()]
+
     def translate(self, direction: Direction) -> Path:
         """Translated volumes of one direction, and beside them what the segmentor reads off them."""
         return self.path / "translate" / direction
@@ -68,15 +77,25 @@ class RunDir:
     @property
     def is_trained(self) -> bool:
         """Whether training has left something that a changed configuration would contradict."""
-        return self.checkpoint("last").exists()
+        return bool(self.resumable_checkpoints())
 
-    def begin(self, experiment: BaseModel, *, seed: int, locked: Collection[str]) -> None:
+    def begin(
+        self,
+        experiment: BaseModel,
+        *,
+        seed: int,
+        locked: Collection[str],
+        free: Collection[str] = (),
+        is_writing: bool = True,
+    ) -> None:
         """Make the folder and write ``experiment.yaml`` and ``environment.json`` into it.
 
         Args:
             experiment: the whole configuration, its relative paths already starting at this folder.
             seed: of the run, for the record.
             locked: the sections that must not change any more once training has begun.
+            free: options of these sections that may, ``train.workers``.
+            is_writing: whether this process writes; further ranks of the same training only look.
 
         Raises:
             InputError: training has begun with another configuration; the differences are named.
@@ -87,20 +106,23 @@ class RunDir:
         now = experiment.model_dump(mode="json")
         if self.is_trained and before is not None:
             changes = differences(
-                {key: value for key, value in before.items() if key in locked},
-                {key: value for key, value in now.items() if key in locked},
+                _decisive(_filled(before, type(experiment)), locked, free), _decisive(now, locked, free)
             )
             if changes:
                 shown = ", ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
-                raise InputError(f"{self.path}: trained with another configuration: {shown}; name another folder")
-        self.path.mkdir(parents=True, exist_ok=True)
-        if now != before:
-            write_yaml(self.experiment_yaml, experiment)
-        self.write_environment(seed)
+                raise InputError(
+                    f"{self.path}: training has begun with another configuration: {shown}; "
+                    "name another folder, or go on with what it began with"
+                )
+        if is_writing:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if now != before:
+                write_yaml(self.experiment_yaml, experiment)
+            self.write_environment(seed)
 
     def write_environment(self, seed: int) -> None:
         """What this process runs on, in ``environment.json``: enough to repeat it, nothing that names who or where."""
-        _write_whole(self.environment_json, json.dumps(environment(seed), indent=2) + "\n")
+        write_whole(self.environment_json, json.dumps(environment(seed), indent=2) + "\n")
 
 
 def environment(seed: int) -> dict[str, Any]:
@@ -122,15 +144,33 @@ def environment(seed: int) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """One line per changed leaf of two nested mappings: ``train.num_steps was 100, is 200``."""
+    """One line per changed leaf of two nested mappings: ``train.num_steps: 100 -> 200``."""
     lines: list[str] = []
     for key in dict.fromkeys([*before, *now]):
         old, new, place = before.get(key, _ABSENT), now.get(key, _ABSENT), f"{prefix}{key}"
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             lines += differences(old, new, f"{place}.")
         elif old != new:
-            lines.append(f"{place} was {_show(old)}, is {_show(new)}")
+            lines.append(f"{place}: {_show(old)} -> {_show(new)}")
     return lines
+
+
+def _filled(values: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """A configuration with the defaults of options that it is too old to know."""
+    try:
+        return model.model_validate(values).model_dump(mode="json")
+    except ValidationError:  # it knows others that are gone: they are shown
+        return values
+
+
+def _decisive(values: Mapping[str, Any], locked: Collection[str], free: Collection[str]) -> dict[str, Any]:
+    """The sections that are locked, without what is free in them."""
+    kept = {key: value for key, value in values.items() if key in locked}
+    for name in free:
+        section, _, option = name.partition(".")
+        if isinstance(kept.get(section), Mapping):
+            kept[section] = {key: value for key, value in kept[section].items() if key != option}
+    return kept
 
 
 _ABSENT = object()
@@ -156,9 +196,13 @@ def _without_folders(word: str) -> str:
     return f"{key}{equals}{Path(value).name}" if Path(value).is_absolute() else word
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file so that a reader finds the old or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -213,7 +213,7 @@ def test_the_whole_way_from_phantoms_to_the_report(
     assert run(["preprocess", study, "run"]) == 0
     assert run(["train", study, "run", "--device", "cpu"]) == 0
     capsys.readouterr()
-    assert "train.num_steps was 2, is 3" in _refusal(capsys, "train", study, "run", "--set", "train.num_steps=3")
+    assert "train.num_steps: 2 -> 3" in _refusal(capsys, "train", study, "run", "--set", "train.num_steps=3")
     assert run(["translate", "run", "--device", "cpu"]) == 0
     capsys.readouterr()
     assert "--direction" in _refusal(capsys, "translate", "run", "phantoms/images/pair-01_mr.nii.gz", "--output", "out")

@@ -156,7 +156,7 @@ def test_the_same_study_named_from_elsewhere_is_the_same_run(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path / "configs")
     load_experiment(Path("study.yaml")).begin(RunDir(Path("../runs/x")))
     load_experiment(tmp_path / file).begin(RunDir(tmp_path / "runs" / "x"))
-    with pytest.raises(InputError, match="seed was 0, is 1"):
+    with pytest.raises(InputError, match="seed: 0 -> 1"):
         load_experiment(Path("study.yaml"), ["seed=1"]).begin(RunDir(Path("../runs/x")))
 
 

@@ -254,7 +254,7 @@ def test_runs_side_by_side_tell_what_sets_them_apart(two_runs: list[Path], tmp_p
     assert "<td>15.0 <small>[15.0, 15.0]</small>" in html  # 20 HU off, against 5
     assert "<td><b>5.0</b> <small>[5.0, 5.0]</small></td>" in html
     assert "cuts of one in each run" in html
-    assert "recipe.channels was absent, is 64" in html
+    assert "recipe.channels: absent -&gt; 64" in html
     assert "<td>one</td><td data-value='20'>20.0</td><td data-value='5'>5.0</td>" in html
 
 

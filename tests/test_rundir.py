@@ -72,7 +72,7 @@ def test_a_trained_run_refuses_another_configuration_and_shows_the_difference(tm
     with pytest.raises(InputError) as caught:
         _begin(run, Study(train=Train(steps=20, shape=[8, 4]), seed=1))
     message = str(caught.value)
-    assert "train.steps was 10, is 20, train.shape was [4, 4], is [8, 4], seed was 0, is 1" in message
+    assert "train.steps: 10 -> 20, train.shape: [4, 4] -> [8, 4], seed: 0 -> 1" in message
     assert "name another folder" in message
     assert "\n" not in message
     assert "steps: 10" in run.experiment_yaml.read_text(), "a refusal must not write"
@@ -95,8 +95,8 @@ def test_a_file_is_no_run(tmp_path: Path) -> None:
 
 def test_differences_name_what_came_and_what_went() -> None:
     assert differences({"a": {"b": 1}, "c": None}, {"a": {"b": 1, "d": True}}) == [
-        "a.d was absent, is true",
-        "c was null, is absent",
+        "a.d: absent -> true",
+        "c: null -> absent",
     ]
     assert differences({"a": {"b": 1}}, {"a": {"b": 1}}) == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -37,10 +39,14 @@ def direction_of(text: str) -> Direction:
     return cast("Direction", text)
 
 
-def begin(experiment: Path, run: Path, overrides: list[str] | None) -> tuple[Experiment, RunDir]:
+@contextmanager
+def begun(experiment: Path, run: Path, overrides: list[str] | None) -> Iterator[tuple[Experiment, RunDir]]:
+    """The study and its run, which no other process writes meanwhile."""
     from medgan.experiment import load_experiment
+    from medgan.lock import hold
     from medgan.rundir import RunDir
 
     study, place = load_experiment(experiment, overrides or []), RunDir(run)
-    study.begin(place)
-    return study, place
+    with hold(run):
+        study.begin(place)
+        yield study, place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from medgan.mosaic import Picture, cuts, side_by_side
+from medgan.rundir import write_whole
 from medgan.train.diagnostics import Watch
 
 
@@ -66,7 +68,7 @@ class Logbook:
         """What was seen to go wrong, in a line, which stands in ``diagnosis.json`` too."""
         verdict = self.watch.verdict()
         text = json.dumps({"step": step, "verdict": verdict, "since": self.watch.since}, indent=2)
-        (self.folder / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
+        write_whole(self.folder / "diagnosis.json", text + "\n")
         return verdict
 
     def _write(self, name: str, step: int, means: Mapping[str, float], prefix: str) -> None:
@@ -111,6 +113,15 @@ def _lines(path: Path) -> list[dict[str, float]]:
 def _forget_after(path: Path, step: int) -> None:
     """Drop the lines that a killed run wrote after its last checkpoint: the resumed run writes them again."""
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        path.write_text("".join(kept), encoding="utf-8")
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        kept = "".join(line for line in lines if _step(line) <= step)
+        if kept != "".join(lines):
+            write_whole(path, kept)
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinity for one that was cut short."""
+    try:
+        return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf

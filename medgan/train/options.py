@@ -1,0 +1,54 @@
+"""The ``train:`` section of a configuration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from medgan.checkpoint import Precision
+from medgan.config import StrictModel
+from medgan.data.transforms import Augment
+
+OnNan = Literal["stop", "skip"]
+FREE = (  # what may change in mid-training: the weights do not depend on it
+    "workers",
+    "log_every",
+    "preview_every",
+    "checkpoint_every",
+    "keep_last",
+    "keep_every",
+    "on_nan",
+    "max_skipped",
+)
+
+
+class TrainOptions(StrictModel):
+    """The ``train:`` section."""
+
+    num_steps: int = Field(20_000, gt=0, description="steps of the whole training; schedules are shares of it")
+    batch_size: int = Field(1, gt=0, description="patches of each domain per step and rank")
+    patch_size: tuple[int, int, int] = Field((128, 128, 128), description="voxels of the prepared grid along x, y, z")
+    label_focus: float = Field(0.5, ge=0, le=1, description="share of patches centred on a class drawn uniformly")
+    position_jitter: float | None = Field(
+        0.1,
+        ge=0,
+        description="B's patch lies where A's lies in its body, within this share of the body; null: anywhere",
+    )
+    augment: Augment | None = Field(Augment(), description="of patches, on the fly; null: off")
+    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm of a player; null: off")
+    precision: Precision = Field("auto", description="of the networks; auto: bf16 where the processor has it")
+    workers: int = Field(0, ge=0, description="processes that cut patches; 0: in the training process")
+    log_every: int = Field(20, gt=0, description="steps between lines of losses.jsonl, means since the last")
+    validate_every: int = Field(500, gt=0, description="steps between looks at the validation patients")
+    validation_patches: int = Field(8, gt=0, description="patches per look, always the same ones")
+    preview_every: int = Field(500, gt=0, description="steps between preview pictures")
+    checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
+    on_nan: OnNan = Field(
+        "stop", description="at a loss or weight that is not finite; skip: go on as if that batch had not been"
+    )
+    max_skipped: int = Field(10, ge=0, description="batches that may be left out so, then the training stops")
+    keep_last: int = Field(3, gt=0, description="checkpoints to go on from that stay, the newest included")
+    keep_every: int | None = Field(
+        None, gt=0, description="steps between networks that are kept for good, checkpoints/<step>.pt; null: none"
+    )
