@@ -304,11 +304,16 @@ def read_yaml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a mapping of sections; see the files in configs/")
     for override in overrides:
-        _write_over(values, override)
+        write_over(values, override)
     return values
 
 
-def _write_over(values: dict[str, Any], override: str) -> None:
+def write_over(values: dict[str, Any], override: str) -> None:
+    """Write one ``section.key=value`` into a configuration.
+
+    Raises:
+        InputError: it does not fit.
+    """
     key, equals, value = override.partition("=")
     *sections, last = key.split(".")
     if not equals or not all((*sections, last)):

@@ -15,6 +15,7 @@ from medgan.data.cases import DataOptions
 from medgan.data.sources import SOURCES, Source, source
 from medgan.evaluate import EvaluateOptions
 from medgan.lock import is_first_process
+from medgan.plan import PlanOptions
 from medgan.preprocess import PreprocessOptions
 from medgan.recipes import RECIPES
 from medgan.report import ReportOptions
@@ -46,6 +47,7 @@ class Experiment(StrictModel):
     name: str = Field("study", min_length=1, description="of the study, the title of its report")
     seed: int = Field(0, ge=0, description="of everything random in training; the same seed repeats the run")
     data: Data = Field(description="which images there are; or the name of a source of samples, with its options")
+    plan: PlanOptions = Field(PlanOptions(), description="the machine that `medgan plan` fits a study to")
     preprocess: PreprocessOptions = Field(PreprocessOptions(), description="the grid that networks work on")
     recipe: component(RECIPES, "recipe") = Field(description="what is trained")  # type: ignore[valid-type]
     train: TrainOptions = Field(TrainOptions(), description="how long, on which patches, what is kept")

@@ -20,7 +20,7 @@ from medgan.cli import guarded, run
 from medgan.config import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("check", "preprocess", "train", "translate", "sample", "evaluate", "report", "phantom", "config")
+VERBS = ("check", "plan", "preprocess", "train", "translate", "sample", "evaluate", "report", "phantom", "config")
 
 
 def _study(folder: Path) -> Path:

@@ -14,6 +14,7 @@ FLOORS = (
     {"recipes", "check", "preprocess", "evaluate"},
     {"checkpoint", "report"},
     {"train", "translate", "sample"},
+    {"plan"},
     {"experiment"},
     {"cli"},
     {"__main__", "__init__"},

@@ -13,6 +13,7 @@ from medgan.cli.config import config
 from medgan.cli.evaluate import evaluate
 from medgan.cli.guard import guarded
 from medgan.cli.phantom import phantom
+from medgan.cli.plan import plan
 from medgan.cli.preprocess import preprocess
 from medgan.cli.report import report
 from medgan.cli.sample import sample
@@ -42,7 +43,7 @@ def _root(
         typer.echo(context.get_help())
 
 
-for verb in (check, preprocess, train, translate, sample, evaluate, report, phantom, config):
+for verb in (check, plan, preprocess, train, translate, sample, evaluate, report, phantom, config):
     app.command()(verb)
 
 

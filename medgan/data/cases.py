@@ -161,6 +161,18 @@ def table_cases(table: Path) -> list[Case]:
     return _read_table(table, None)[0]
 
 
+def table_domains(table: Path) -> list[str]:
+    """The words for the domains in a CSV table, that of A first; see `table_cases`.
+
+    Raises:
+        InputError: the table cannot be read or names more than two domains.
+    """
+    found = list(dict.fromkeys(row["domain"] for _, row in _rows(table)))
+    if len(found) > 2:
+        raise InputError(f"{table}: {len(found)} domains ({', '.join(found)}); a table has two")
+    return sorted(found) if set(found) <= {"A", "B"} else found
+
+
 def leakage(cases: Iterable[Case]) -> list[str]:
     """One line for each patient who is in more than one split."""
     splits: dict[str, set[str]] = {}
@@ -204,11 +216,8 @@ def _read_table(table: Path, names: Mapping[str, Side] | None) -> tuple[list[Cas
     rows = _rows(table)
     cases: list[Case] = []
     if names is None:
-        found = list(dict.fromkeys(row["domain"] for _, row in rows))
-        if len(found) > 2:
-            raise InputError(f"{table}: {len(found)} domains ({', '.join(found)}); a table has two")
-        ordered = sorted(found) if set(found) <= {"A", "B"} else found
-        names = dict(zip(ordered, ("B",) if found == ["B"] else ("A", "B"), strict=False))
+        found = table_domains(table)
+        names = dict(zip(found, ("B",) if found == ["B"] else ("A", "B"), strict=False))
     is_split = any(row.get("split") for _, row in rows)
     for line, row in rows:
         place = f"{table}, line {line}"
