@@ -118,7 +118,7 @@ def test_a_map_that_is_not_known_is_refused(saved, word):
         from_dict(saved)
 
 
-@pytest.mark.parametrize("kind", INTENSITIES.values())
+@pytest.mark.parametrize("kind", [HounsfieldWindow, FixedRange, PercentileRange])
 def test_ends_the_wrong_way_round_are_refused(kind):
     fields = ("low_hu", "high_hu") if kind is HounsfieldWindow else ("low", "high")
     with pytest.raises(InputError, match="is not below"):

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from medgan.config import InputError
 from medgan.data.cases import DataOptions
-from medgan.data.intensity import from_dict
+from medgan.data.intensity import from_dict, to_dict
 from medgan.data.phantom import TISSUES, make_phantom, write_phantoms
 from medgan.data.store import open_store, read_domains
 from medgan.data.volume import read_volume
-from medgan.preprocess import PreparedDomain, PreprocessOptions, prepare_input, preprocess
+from medgan.preprocess import PreparedDomain, PreprocessOptions, preparation, prepare_input, preprocess, subject
 from medgan.rundir import RunDir
 
 SHAPE = (24, 24, 12)
@@ -226,3 +226,148 @@ def test_a_training_pair_is_masked_where_both_images_show_the_body(store):
     a, b = (case for case in open_store(store) if case.split == "test")
     assert np.array_equal(a.body, b.body)
     assert np.array_equal(np.asarray(a.image)[~a.body], np.asarray(b.image)[~b.body])
+
+
+def shade(path, factor=1.0):
+    """Brighten an MR from left to right, as a coil does."""
+    image = nib.load(path)
+    array = np.asarray(image.dataobj, dtype=np.float32)
+    ramp = np.exp(np.linspace(-0.6, 0.6, array.shape[0]))[:, None, None]
+    nib.save(nib.Nifti1Image(factor * array * ramp, image.affine), path)
+
+
+def test_bias_correction_and_nyul_reach_translation_through_what_is_stored(tmp_path):
+    """Landmarks are learnt from corrected training images alone, and a new volume goes the same way."""
+    write_phantoms(tmp_path, subjects_per_domain=2, test_subjects=1, shape=SHAPE, seed=5)
+    scans = sorted((tmp_path / "images").glob("*_mr.nii.gz"))
+    for number, path in enumerate(scans):
+        shade(path, 1 + number)
+    data = options(B={"name": "mr", "modality": "mr", "intensity": "nyul"})
+    harmonised = PreprocessOptions(bias_correction={"iterations": 10, "thinned_mm": 8})
+    preprocess(data, harmonised, tmp_path, tmp_path / "store")
+    domain = PreparedDomain.model_validate(read_domains(tmp_path / "store")["B"])
+    assert domain.preprocess.bias_correction is not None
+    assert domain.rule["levels"][0] == -1
+    assert domain.intensity["name"] == "piecewise_linear"
+    case = next(case for case in open_store(tmp_path / "store") if case.domain == "B" and case.split == "train")
+    prepared, intensity = prepare_input(read_volume(tmp_path / "images" / f"{case.subject}_mr.nii.gz"), domain)
+    assert np.array_equal(prepared.image.astype(np.float16), case.image)
+    assert to_dict(intensity) == to_dict(from_dict(case.meta["intensity"]))
+    plain, _ = prepare_input(
+        read_volume(tmp_path / "images" / f"{case.subject}_mr.nii.gz"),
+        domain.model_copy(update={"preprocess": PreprocessOptions()}),
+    )
+
+    def slope(one):
+        x = np.broadcast_to(np.arange(one.image.shape[0])[:, None, None], one.image.shape)
+        return abs(np.corrcoef(x[one.body], one.image[one.body])[0, 1])
+
+    assert slope(prepared) < slope(plain) / 2
+    before = domain.rule["levels"]
+    for path in scans:
+        if "test" in path.name:
+            shade(path, 3.0)
+    preprocess(data, harmonised, tmp_path, tmp_path / "store")
+    assert PreparedDomain.model_validate(read_domains(tmp_path / "store")["B"]).rule["levels"] == before
+
+
+def test_nothing_is_computed_twice(tmp_path, monkeypatch):
+    """Not in the same run with other times on the files, not after a detour, and not in another run."""
+    write_phantoms(tmp_path, subjects_per_domain=1, test_subjects=1, shape=SHAPE)
+    calls = []
+    make = subject.write_case
+    monkeypatch.setattr(subject, "write_case", lambda *a, **k: (calls.append("case"), make(*a, **k)))
+    find = preparation.find_bias
+    monkeypatch.setattr(preparation, "find_bias", lambda *a: (calls.append("bias"), find(*a))[1])
+    harmonised = PreprocessOptions(bias_correction={"iterations": 5, "thinned_mm": 8})
+    cache = tmp_path / "cache"
+    preprocess(options(), harmonised, tmp_path, tmp_path / "one" / "preprocess", cache=cache)
+    assert sorted(calls) == ["bias"] * 2 + ["case"] * 4
+    calls.clear()
+    for path in (tmp_path / "images").iterdir():
+        path.touch()
+    preprocess(options(), harmonised, tmp_path, tmp_path / "one" / "preprocess", cache=cache)
+    preprocess(options(), harmonised, tmp_path, tmp_path / "two" / "preprocess", cache=cache)
+    assert calls == []
+    for one, two in zip(
+        open_store(tmp_path / "one" / "preprocess"), open_store(tmp_path / "two" / "preprocess"), strict=True
+    ):
+        assert np.array_equal(one.image, two.image)
+        assert one.meta == two.meta
+    detour = harmonised.model_copy(update={"crop_margin_mm": None})
+    preprocess(options(), detour, tmp_path, tmp_path / "one" / "preprocess", cache=cache)
+    assert sorted(calls) == ["case"] * 4  # the fields are known
+    calls.clear()
+    preprocess(options(), harmonised, tmp_path, tmp_path / "one" / "preprocess", cache=cache)
+    assert calls == []
+
+
+def test_one_bad_case_is_named_and_the_others_are_done(tmp_path):
+    write_phantoms(tmp_path, subjects_per_domain=2, test_subjects=0, shape=SHAPE)
+    bad = tmp_path / "images" / "mr-01_mr.nii.gz"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:100])
+    with pytest.raises(InputError, match=r"^[^\n]*mr-01_mr.nii.gz[^\n]*$"):
+        preprocess(options(), PreprocessOptions(), tmp_path, tmp_path / "store")
+    done = sorted(path.parent.name for path in (tmp_path / "store").glob("*/*/case.json"))
+    assert done == ["ct-01", "ct-02", "mr-02"]
+    (tmp_path / "images" / "ct-01_ct.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"2 of 4 could not be prepared, the others are done:\n.*ct-01.*\n.*mr-01"):
+        preprocess(options(), PreprocessOptions(), tmp_path, tmp_path / "store")
+    assert not (tmp_path / "store" / "cases.json").exists()
+
+
+def test_a_pair_is_laid_on_one_grid_and_its_unseen_labels_are_unlabelled(tmp_path, monkeypatch):
+    write_phantoms(tmp_path, subjects_per_domain=1, test_subjects=1, shape=SHAPE)
+    mr = next((tmp_path / "images").glob("test*_mr.nii.gz"))
+    moved = nib.load(mr)
+    affine = moved.affine.copy()
+    affine[0, 3] += 3 * affine[0, 0]  # three voxels to the right
+    nib.save(nib.Nifti1Image(np.asarray(moved.dataobj), affine), mr)
+    for label in (tmp_path / "labels").glob("test*"):
+        shutil.copy(label, tmp_path / "labels" / f"moved_{label.name}")
+        nib.save(
+            nib.Nifti1Image(np.asarray(nib.load(label).dataobj), affine), tmp_path / "labels" / f"moved_{label.name}"
+        )
+    table = tmp_path / "cases.csv"
+    lines = table.read_text().splitlines()
+    lines = [line.replace("labels/test", "labels/moved_test") if "_mr.nii.gz" in line else line for line in lines]
+    table.write_text("\n".join(lines) + "\n")
+    truth = np.eye(4)
+    truth[0, 3] = 3 * affine[0, 0]
+    monkeypatch.setattr(subject, "register", lambda *_: truth)
+    preprocess(options(), PreprocessOptions(registration={}), tmp_path, tmp_path / "store")
+    a, b = (case for case in open_store(tmp_path / "store") if case.split == "test")
+    assert np.allclose(a.meta["affine"], b.meta["affine"])
+    assert np.array_equal(a.body, b.body)
+    both = np.asarray(a.body) & (np.asarray(b.label) >= 0)
+    assert np.array_equal(np.asarray(a.label)[both], np.asarray(b.label)[both])
+
+
+def test_a_table_under_a_ct_is_no_body(tmp_path):
+    write_phantoms(tmp_path, subjects_per_domain=1, test_subjects=0, shape=(48, 48, 4))
+    path = tmp_path / "images" / "ct-01_ct.nii.gz"
+    image = nib.load(path)
+    array = np.asarray(image.dataobj).copy()
+    back = int(np.flatnonzero((array > -300).any(axis=(0, 2)))[0])
+    array[2:46, back - 2 : back + 1] = 100  # three voxels of 4 mm
+    nib.save(nib.Nifti1Image(array, image.affine), path)
+    with_plate, _ = prepare_input(read_volume(path), PreparedDomain.of(options().A, PreprocessOptions()))
+    without, _ = prepare_input(read_volume(path), PreparedDomain.of(options().A, PreprocessOptions(table_mm=16)))
+    assert with_plate.body.shape[0] == 48
+    assert without.body.shape[0] < 48
+    assert without.body.sum() > 0.85 * with_plate.body.sum()
+
+
+def test_every_case_has_a_picture_and_a_page_shows_them(tmp_path):
+    write_phantoms(tmp_path, subjects_per_domain=1, test_subjects=0, shape=SHAPE)
+    out = tmp_path / "run" / "preprocess"
+    preprocess(options(), PreprocessOptions(), tmp_path, out, pictures=True)
+    names = {"ct-01_A.png", "mr-01_B.png", "index.html"}
+    assert {path.name for path in (out / "quality").iterdir()} == names
+    page = (out / "quality" / "index.html").read_text()
+    assert page.count("<img") == 2
+    assert str(tmp_path) not in page
+    times = {path: path.stat().st_mtime_ns for path in (out / "quality").glob("*.png")}
+    preprocess(options(), PreprocessOptions(), tmp_path, out, pictures=True)
+    assert {path: path.stat().st_mtime_ns for path in times} == times

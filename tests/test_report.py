@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from medgan.cli import run
 from medgan.config import InputError
 from medgan.evaluate import evaluate_run
+from medgan.pictures import Panel, draw_cuts
 from medgan.report import ReportOptions, figure, report, report_options, report_runs, save_figure
 from medgan.report.page import curve, table
-from medgan.report.pictures import Panel, draw_cuts
 from medgan.report.plates import plate
 from medgan.report.views import View, Views
 

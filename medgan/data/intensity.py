@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from medgan.config import InputError, suggest
+from medgan.data.standardize import landmarks, standard_levels, tissue_peak
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ Array = TypeVar("Array", npt.NDArray[Any], "Tensor")
 
 
 class Intensity(ABC):
-    """An invertible map of one domain: stored units between two ends, linearly, to [-1, 1] and back."""
+    """An invertible map of one domain: stored units between two ends to [-1, 1] and back."""
 
     def __post_init__(self) -> None:
         _check_ends(self, *self.ends)
@@ -111,15 +112,103 @@ class PercentileRange:
         return FixedRange(low=float(low), high=float(high))
 
 
-INTENSITIES: dict[str, type[FixedRange] | type[HounsfieldWindow] | type[PercentileRange]] = {
+@dataclass(frozen=True, kw_only=True)
+class WhiteStripe:
+    """A rule: the range in which the most frequent tissue of the body always comes out at one level, for MR."""
+
+    level: Annotated[float, Field(gt=-1, lt=1, description="where the most frequent tissue comes out")] = 0.0
+
+    def measure(self, image: Array, mask: Array | None = None) -> FixedRange:
+        """From the darkest of the body, -1, linearly through its most frequent tissue; see `standardize.tissue_peak`.
+
+        Raises:
+            InputError: nothing to measure, or one value only.
+        """
+        low, peak = tissue_peak(_inside(image, mask))
+        return FixedRange(low=low, high=low + (peak - low) * 2.0 / (self.level + 1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiecewiseLinear(Intensity):
+    """Map of landmarks in stored units to levels in [-1, 1], linear in between; values outside are clipped."""
+
+    stored: Annotated[tuple[float, ...], Field(min_length=2, description="landmarks, each above the one before")]
+    levels: Annotated[tuple[float, ...], Field(min_length=2, description="what they become, from -1 to 1")]
+
+    def __post_init__(self) -> None:
+        for name in ("stored", "levels"):  # lists in a file
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+            if (np.diff(getattr(self, name)) <= 0).any():
+                raise InputError(f"piecewise_linear.{name}: not each above the one before; put them in order")
+        if len(self.stored) != len(self.levels):
+            raise InputError("piecewise_linear: not as many levels as stored landmarks; give each its own")
+        super().__post_init__()
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.stored[0], self.stored[-1]
+
+    def normalize(self, x: Array) -> Array:
+        """`x` in stored units as [-1, 1], clipped; NaN stays NaN."""
+        return _interpolated(x, self.stored, self.levels)
+
+    def denormalize(self, y: Array) -> Array:
+        """`y`, clipped to [-1, 1], in stored units between the ends (not rounded)."""
+        return _interpolated(y, self.levels, self.stored)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nyul:
+    """A rule: percentiles of each image's body come out at levels learnt from the training images, for MR."""
+
+    percentiles: Annotated[
+        tuple[float, ...], Field(min_length=3, description="landmarks within the body; the outer two become -1 and 1")
+    ] = (0.5, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.5)
+    levels: Annotated[
+        tuple[float, ...] | None, Field(description="what the landmarks become; null: learnt from the training images")
+    ] = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "percentiles", tuple(float(value) for value in self.percentiles))
+        if (np.diff(self.percentiles) <= 0).any() or not 0 <= self.percentiles[0] < self.percentiles[-1] <= 100:
+            raise InputError("nyul.percentiles: not between 0 and 100, each above the one before; put them in order")
+        if self.levels is not None:
+            object.__setattr__(self, "levels", tuple(float(value) for value in self.levels))
+
+    def landmarks(self, image: Array, mask: Array | None = None) -> npt.NDArray[np.float64]:
+        """The percentiles of one image, stored units; see `standardize.landmarks`."""
+        return landmarks(_inside(image, mask), self.percentiles)
+
+    def learnt(self, rows: npt.NDArray[np.float64]) -> Self:
+        """The rule with its levels, from the landmarks (N, K) of training images; see `standardize.standard_levels`."""
+        return dataclasses.replace(self, levels=tuple(standard_levels(rows).tolist()))
+
+    def measure(self, image: Array, mask: Array | None = None) -> PiecewiseLinear:
+        """The map from the landmarks of `image`, looked for where `mask` is true, to the levels.
+
+        Raises:
+            InputError: nothing to measure, one value only, or levels that were never learnt.
+        """
+        if self.levels is None:
+            raise InputError("nyul: its levels are learnt from training images; run `medgan preprocess` first")
+        return PiecewiseLinear(stored=tuple(self.landmarks(image, mask).tolist()), levels=self.levels)
+
+
+Map = FixedRange | HounsfieldWindow | PiecewiseLinear
+Rule = Map | PercentileRange | WhiteStripe | Nyul
+
+INTENSITIES: dict[str, type[Rule]] = {
     "hounsfield_window": HounsfieldWindow,
     "percentile_range": PercentileRange,
     "fixed_range": FixedRange,
+    "white_stripe": WhiteStripe,
+    "nyul": Nyul,
+    "piecewise_linear": PiecewiseLinear,
 }
 
 
 def typical(maps: Sequence[Intensity]) -> Intensity:
-    """The map of a domain: the median low and the median high end of its images' maps, of the same kind as they.
+    """The map of a domain: of each number of its images' maps the median, of the same kind as they.
 
     It inverts translated images, whose own range nobody knows.
 
@@ -130,13 +219,18 @@ def typical(maps: Sequence[Intensity]) -> Intensity:
     if len(kinds) != 1:
         got = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
         raise InputError(f"intensity: one kind of map per domain is needed, got {got}; use one for all images")
-    low, high = median(one.ends[0] for one in maps), median(one.ends[1] for one in maps)
-    first = maps[0]
-    names = [field.name for field in dataclasses.fields(cast(Any, first))]
-    return cast(Any, type(first))(**dict(zip(names, (low, high), strict=True)))  # type: ignore[no-any-return]
+    values = [dataclasses.asdict(cast(Any, one)) for one in maps]
+    return cast(Any, type(maps[0]))(**{name: _median([one[name] for one in values]) for name in values[0]})  # type: ignore[no-any-return]
 
 
-def to_dict(intensity: object) -> dict[str, str | float]:
+def _median(values: Sequence[Any]) -> Any:
+    """Of numbers, or of each place of tuples."""
+    if isinstance(values[0], tuple):
+        return tuple(median(place) for place in zip(*values, strict=True))
+    return median(values)
+
+
+def to_dict(intensity: object) -> dict[str, Any]:
     """The map (or rule) as plain values: its name in `INTENSITIES` and its fields.
 
     Raises:
@@ -148,7 +242,7 @@ def to_dict(intensity: object) -> dict[str, str | float]:
     return {"name": name, **dataclasses.asdict(cast(Any, intensity))}
 
 
-def from_dict(values: Mapping[str, Any]) -> FixedRange | HounsfieldWindow | PercentileRange:
+def from_dict(values: Mapping[str, Any]) -> Rule:
     """The map (or rule) that `to_dict` wrote.
 
     Raises:
@@ -172,6 +266,21 @@ def _name(intensity: object) -> str | None:
 def _check_ends(intensity: object, low: float, high: float) -> None:
     if not low < high:
         raise InputError(f"{_name(intensity)}: low end {low:g} is not below high end {high:g}; swap or change them")
+
+
+def _inside(image: Any, mask: Any) -> npt.NDArray[Any]:
+    values = np.asarray(image)
+    return values if mask is None else values[np.asarray(mask, dtype=bool)]
+
+
+def _interpolated(x: Array, places: Sequence[float], values: Sequence[float]) -> Array:
+    given = _float(x)
+    if isinstance(given, np.ndarray):
+        return np.interp(given, places, values).astype(given.dtype)
+    import torch
+
+    plain = np.interp(given.detach().cpu().numpy(), places, values)
+    return torch.as_tensor(plain, dtype=given.dtype, device=given.device)
 
 
 def _float(x: Array) -> Array:

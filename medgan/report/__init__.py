@@ -161,7 +161,7 @@ def _pictures_side_by_side(
     options: ReportOptions,
     beside: VolumesBeside,
 ) -> Iterator[str]:
-    from medgan.report.pictures import label_colours
+    from medgan.pictures import label_colours
     from medgan.report.plates import draw_views
 
     cases = shared_cases(summaries, way, options.max_cases)
@@ -292,7 +292,7 @@ def _pictures(
 ) -> Iterator[str]:
     if not summary or not shown:
         return
-    from medgan.report.pictures import label_colours
+    from medgan.pictures import label_colours
     from medgan.report.plates import draw_views
 
     limit = options.viewer_voxels // len(shown)

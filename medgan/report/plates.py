@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medgan.config import InputError
-from medgan.report.pictures import Panel, Style, axial_cut, draw_cuts, name_sides
+from medgan.pictures import Panel, Style, axial_cut, draw_cuts, name_sides
 from medgan.report.views import DRAWN, Kind, Views
 
 _COLUMNS: tuple[Kind, ...] = ("source", "translation", "reference", "error")
