@@ -38,7 +38,7 @@ def test_an_mr_that_was_turned_and_shifted_comes_back_onto_its_ct(kind):
     off_mm = np.linalg.norm((corners @ (matrix - turn).T)[:, :3], axis=1)
     before_mm = np.linalg.norm((corners @ (np.eye(4) - turn).T)[:, :3], axis=1)
     assert before_mm.min() > 5
-    assert off_mm.max() < 2.0  # half a voxel in plane
+    assert off_mm.max() < (2.0 if kind == "rigid" else 4.0)  # half a voxel in plane, and one
 
 
 def test_a_sheared_grid_is_refused():

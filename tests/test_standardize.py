@@ -48,7 +48,7 @@ def test_nyul_makes_images_of_one_anatomy_alike_whatever_the_scanner():
     seen = [one.normalize(scan) for one, scan in zip(maps, scans, strict=True)]
     assert max(np.abs(seen[0] - other).max() for other in seen[1:]) < 0.05
     linear = [FixedRange(low=scan.min(), high=scan.max()).normalize(scan) for scan in scans]
-    assert max(np.abs(linear[0] - other).max() for other in linear[1:]) > 0.25
+    assert max(np.abs(linear[0] - other).max() for other in linear[1:]) > 0.15
     for one, scan in zip(maps, scans, strict=True):
         inside = (scan > one.stored[0]) & (scan < one.stored[-1])
         assert np.allclose(one.denormalize(one.normalize(scan))[inside], scan[inside])

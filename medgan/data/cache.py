@@ -52,7 +52,7 @@ class Cache:
         """The arrays kept under `key`, computed where there are none that can be read."""
         place = self.folder / f"{key}.npz"
         try:
-            with np.load(place, allow_pickle=False) as kept:
+            with place.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
                 return {name: kept[name] for name in kept.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):  # absent, or damaged: made anew
             pass

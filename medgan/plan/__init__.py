@@ -20,13 +20,13 @@ from pydantic import Field
 from medgan.checkpoint import is_bf16
 from medgan.config import Component, StrictModel
 from medgan.data.cases import DataOptions, load_cases
-from medgan.plan import rules
 from medgan.plan.decisions import Decision, Draft
 from medgan.plan.facts import DomainFacts, domain_facts
 from medgan.plan.fitting import NARROW, WIDE, Bounds, fit
 from medgan.plan.machine import GIB, Machine, find_machine
 from medgan.plan.memory import Sample, StepModel
 from medgan.plan.probe import VOXELS_CPU, VOXELS_GPU
+from medgan.plan.rules import Spacing, common_spacing, domain_spacing, is_one_grid, steps, steps_within, workers_beside
 from medgan.preprocess import PreprocessOptions
 from medgan.train import TrainOptions
 
@@ -161,12 +161,12 @@ def plan(
 _ORDER = ("preprocess", "recipe", "train")
 
 
-def _decide_spacing(draft: Draft, facts: Sequence[DomainFacts]) -> rules.Spacing:
+def _decide_spacing(draft: Draft, facts: Sequence[DomainFacts]) -> Spacing:
     all_mm = np.concatenate([one.spacings_mm for one in facts])
-    each = [rules.domain_spacing(one.spacings_mm, one.shapes) for one in facts]
-    spacing = rules.common_spacing(each)
+    each = [domain_spacing(one.spacings_mm, one.shapes) for one in facts]
+    spacing = common_spacing(each)
     said = draft.find("preprocess.spacing_mm")
-    if said is None and rules.is_one_grid(all_mm):
+    if said is None and is_one_grid(all_mm):
         draft.decide("preprocess.spacing_mm", None, f"all images have {_mm(spacing)}: nothing is interpolated")
         return spacing
     rounded = [round(mm, 3) for mm in spacing]
@@ -187,7 +187,7 @@ def _decide_precision(draft: Draft, machine: Machine) -> bool:
 
 
 def _decide_workers(draft: Draft, machine: Machine, on_gpu: bool) -> int:
-    count = rules.workers(machine.cores, on_gpu)
+    count = workers_beside(machine.cores, on_gpu)
     why = f"of {machine.cores} cores; " + (
         "the GPU must not wait for patches" if on_gpu else "the others train; cutting a patch costs little"
     )
@@ -197,15 +197,15 @@ def _decide_workers(draft: Draft, machine: Machine, on_gpu: bool) -> int:
 def _decide_steps(
     draft: Draft,
     facts: Sequence[DomainFacts],
-    spacing: rules.Spacing,
+    spacing: Spacing,
     voxels: int,
     batch: int,
     seconds: float,
     options: PlanOptions,
 ) -> int:
     bodies = [float(np.prod(one.body_mm / spacing)) * max(1, one.training) for one in facts]
-    wanted = rules.steps(max(bodies), voxels, batch)
-    count = rules.steps_within(wanted, options.hours, seconds)
+    wanted = steps(max(bodies), voxels, batch)
+    count = steps_within(wanted, options.hours, seconds)
     times = count * voxels * batch / max(bodies)
     why = f"every voxel of the training bodies is seen about {times:.0f} times; 2000 steps at least, 100000 at most"
     if count < wanted:

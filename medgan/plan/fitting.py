@@ -10,11 +10,11 @@ from typing import Any
 
 from medgan.config import Component, InputError, resolve
 from medgan.data.grid import Triple, triple
-from medgan.plan import rules
 from medgan.plan.decisions import Draft
 from medgan.plan.machine import GIB
 from medgan.plan.memory import Sample, StepModel
 from medgan.plan.probe import probe, probe_sizes
+from medgan.plan.rules import halvings, least_patch, patches
 from medgan.recipes import RECIPES
 
 Networks = Mapping[str, Mapping[str, Any]]
@@ -107,7 +107,12 @@ def fit(
     """
     for networks in proposals:
         chosen, keys = _with_networks(draft, recipe, networks, body)
-        fitted = _fit_patch(draft, chosen, train, body, spacing_mm, bounds)
+        try:
+            fitted = _fit_patch(draft, chosen, train, body, spacing_mm, bounds)
+        except InputError:
+            if networks is proposals[-1]:
+                raise
+            continue
         enough = [min(n, _ENOUGH_VOXELS) for n in body]
         short = sum(n < wanted for n, wanted in zip(fitted.patch, enough, strict=True))
         if short <= 1 or draft.find("train.patch_size") or networks is proposals[-1]:
@@ -128,7 +133,7 @@ def _with_networks(
         if draft.find(f"recipe.{key}") is None:
             network = dict(networks[key])
             if "levels" in network:
-                network["levels"] = rules.halvings(body, network["levels"])
+                network["levels"] = halvings(body, network["levels"])
             options[key] = network
     return Component.model_validate({"name": recipe.name, **options}), keys
 
@@ -142,8 +147,8 @@ def _fit_patch(
     bounds: Bounds,
 ) -> Fitted:
     levels, layers = _depths(recipe)
-    multiple, least = 2**levels, rules.least_patch(levels, layers)
-    candidates = list(rules.patches(body, spacing_mm, multiple, least))
+    multiple, least = 2**levels, least_patch(levels, layers)
+    candidates = list(patches(body, spacing_mm, multiple, least))
     said = draft.find("train.patch_size")
     candidates = [triple(said)] if said else candidates
     sizes = probe_sizes(candidates[0], multiple, least, bounds.voxels)
@@ -159,7 +164,7 @@ def _fit_patch(
     needed = model.peak_bytes(math.prod(patch), batch)
     if not said and needed > bounds.bytes:
         raise InputError(
-            f"plan: the smallest patch, {_times(patch)}, takes {needed / GIB:.1f} GiB and {bounds.bytes / GIB:.1f} are "
+            f"plan: the smallest patch, {_times(patch)}, takes {needed / GIB:.2f} GiB and {bounds.bytes / GIB:.2f} are "
             "allowed; name narrower networks in recipe, or raise plan.memory_gb"
         )
     is_first = patch == candidates[0]
@@ -186,14 +191,11 @@ def _why_patch(patch: Triple, larger: Triple | None, body: Sequence[float], mode
     if larger is None:
         return f"{shown}; equal in mm along all axes"
     voxels = math.prod(larger)
-    needed, seconds = model.peak_bytes(voxels) / GIB, model.seconds(voxels)
     if model.peak_bytes(voxels) > bounds.bytes:
-        return (
-            f"{shown}; the next larger, {_times(larger)}, takes {needed:.1f} GiB, {bounds.bytes / GIB:.1f} are allowed"
-        )
-    return (
-        f"{shown}; a step of the next larger, {_times(larger)}, takes {seconds:.1f} s, {bounds.seconds:g} are allowed"
-    )
+        why = f"takes {model.peak_bytes(voxels) / GIB:.2f} GiB, {bounds.bytes / GIB:.2f} are allowed"
+    else:
+        why = f"takes {model.seconds(voxels):.1f} s a step, {bounds.seconds:g} are allowed"
+    return f"{shown}; the next larger, {_times(larger)}, {why}"
 
 
 def _depths(recipe: Component) -> tuple[int, int]:

@@ -105,7 +105,7 @@ def _round(steps: float) -> int:
     return max(1, round(steps / 10**digits)) * 10**digits
 
 
-def workers(cores: int, on_gpu: bool) -> int:
+def workers_beside(cores: int, on_gpu: bool) -> int:
     """Processes that cut patches: beside a GPU all cores but one, at most 8; beside a processor that trains, one of
     every four, since cutting costs little and takes a core away."""
     return max(0, min(8, cores - 1)) if on_gpu else min(4, cores // 4)

@@ -110,13 +110,14 @@ def corrected(volume: Volume, domain: PreparedDomain, remember: Remember | None 
     if options is None or domain.modality != "mr":
         return volume
 
+    image = np.nan_to_num(volume.array.astype(np.float32), posinf=0.0, neginf=0.0)
+
     def look() -> BiasField:
         assert options is not None
-        body = body_mask(volume.array, domain.body_threshold)
-        return find_bias(volume.array, body, volume.spacing_mm, options)
+        return find_bias(image, body_mask(image, domain.body_threshold), volume.spacing_mm, options)
 
     field = look() if remember is None else remember(look)
-    return replace(volume, array=field.divide(volume.array))
+    return replace(volume, array=field.divide(image))
 
 
 def placed(volume: Volume, label: Volume | None, domain: PreparedDomain) -> Prepared:
