@@ -44,14 +44,14 @@ class BiasField:
 
     def on(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The logarithm of the field at every voxel of an image of this shape."""
-        field = self.log_values
+        field: NDArray[Any] = self.log_values
         for axis, (n, stride) in enumerate(zip(shape, self.strides, strict=True)):
             place = np.minimum(np.arange(n) / stride, field.shape[axis] - 1)
             low = np.floor(place).astype(np.intp)
             high = np.minimum(low + 1, field.shape[axis] - 1)
             weight = (place - low).astype(np.float32).reshape([-1 if one == axis else 1 for one in range(3)])
             field = field.take(low, axis) * (1 - weight) + field.take(high, axis) * weight
-        return field
+        return np.asarray(field, dtype=np.float32)
 
 
 def find_bias(
@@ -79,9 +79,7 @@ def find_bias(
     if not where.any():
         return BiasField(np.zeros(values.shape, dtype=np.float32), (x, y, z))
     mm = [float(one * stride) for one, stride in zip(spacing_mm, strides, strict=True)]
-    given, mask = (
-        itk.GetImageFromArray(np.ascontiguousarray(array.T)) for array in (values, where.astype(np.uint8))
-    )
+    given, mask = (itk.GetImageFromArray(np.ascontiguousarray(array.T)) for array in (values, where.astype(np.uint8)))
     given.SetSpacing(mm)
     mask.SetSpacing(mm)
     n4 = itk.N4BiasFieldCorrectionImageFilter()
@@ -90,5 +88,5 @@ def find_bias(
     meshes = [max(1, round(one * n / options.control_mm)) for one, n in zip(mm, values.shape, strict=True)]
     n4.SetNumberOfControlPoints([mesh + 3 for mesh in meshes])  # of a cubic spline
     n4.Execute(given, mask)
-    field = np.array(itk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(given)).T, dtype=np.float32, order="C")
+    field = np.ascontiguousarray(itk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(given)).T, dtype=np.float32)
     return BiasField(field - field[where].mean(), (x, y, z))
