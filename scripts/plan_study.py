@@ -4,7 +4,7 @@
     python3 scripts/plan_study.py WORK --sts DATA --only plan  one part: plan, twice
 
 Each study is planned, prepared and trained by the commands that a user would give. The peak is the resident set of the
-training process; training is long enough to fill its small pools of earlier translations. What WORK holds already is kept.
+training process; training is long enough to fill its small pools of earlier translations. What WORK holds is kept.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ def write_plans(rows: Sequence[dict[str, Any]], work: Path) -> None:
             "`medgan plan` on the sarcoma data (full resolution), on synthetic bodies and on made-up cases of "
             "512 x 512 x 300 CT with 320 x 320 x 60 MR. Predicted from dry steps on small patches; measured as the "
             f"largest resident set of a real `medgan train` of {STEPS} steps with the planned configuration, on a "
-            f"processor, one thread. Pools hold {POOL} translations of each domain instead of 50, so that these steps fill "
-            f"them. Largest error {worst:.1%}; the aim is 15 %. On a GPU it was not measured.",
+            f"processor, one thread. Pools hold {POOL} translations of each domain instead of 50, so that these steps "
+            f"fill them. Largest error {worst:.1%}; the aim is 15 %. On a GPU it was not measured.",
             table,
             "The planned configurations: "
             + ", ".join(f"[{name}](reliability/plan_{name}.yaml)" for name, _ in _STUDIES)

@@ -61,7 +61,7 @@ def least_patch(levels: int, layers: int) -> int:
 
     A PatchGAN halves the patch `layers` times and loses two voxels more; three must be left for one logit.
     """
-    return max(_COARSEST_VOXELS * 2**levels, 3 * 2**layers)
+    return max(_COARSEST_VOXELS << levels, 3 << layers)
 
 
 def patches(body: Sequence[float], spacing_mm: Sequence[float], multiple: int, least: int) -> Iterator[Triple]:
@@ -102,7 +102,7 @@ def steps_within(wanted: int, hours: float | None, seconds_per_step: float) -> i
 def _round(steps: float) -> int:
     """To two digits."""
     digits = max(0, int(math.log10(max(steps, 1))) - 1)
-    return max(1, round(steps / 10**digits)) * 10**digits
+    return max(1, round(steps / 10**digits)) * int(10**digits)
 
 
 def workers_beside(cores: int, on_gpu: bool) -> int:
