@@ -68,5 +68,5 @@ def probe_sizes(target: Triple, multiple: int, least: int, voxels: Sequence[int]
         scale = min(1.0, (wanted / math.prod(target)) ** (1 / 3))
         sizes.append(triple(min(n, max(bottom, multiple * round(n * scale / multiple))) for n in target))
     if len(set(sizes)) < 2:
-        sizes.append(triple(n + multiple for n in target))
+        sizes.append(triple(n + multiple if n > 1 else 1 for n in target))
     return sorted(set(sizes), key=math.prod)
