@@ -51,11 +51,13 @@ def study(
     images = [path for case in cases for path in (case.image, case.label) if path is not None]
     if begins("check", findings_file, after=[run.experiment_yaml, *images]):
         modalities: dict[Side, Modality] = {"A": experiment.cases.A.modality, "B": experiment.cases.B.modality}
-        findings = run_check(cases, experiment.cases.classes, modalities=modalities, show_progress=True)
-        print_check(findings, console)
-        if any(finding.severity == "error" for finding in findings):
+        checked = run_check(
+            cases, experiment.cases.classes, modalities=modalities, deep=True, workers=workers, show_progress=True
+        )
+        print_check(checked.findings, checked.volumes, console)
+        if checked.has_errors:
             raise InputError(f"{experiment_file}: the data have errors, listed above; mend them and start again")
-        write_check(findings_file, findings)
+        write_check(findings_file, checked.findings, checked.volumes)
 
     heading("preprocess")  # from here on a step looks for itself at what stands
     preprocess(experiment.cases, experiment.preprocess, Path(), run.preprocess, workers)

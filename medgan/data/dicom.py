@@ -8,9 +8,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset, dcmread
-from pydicom.config import disable_value_validation
+from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from medgan.data import itk
+from medgan.data import series
 from medgan.data.geometry import refusal
+from medgan.data.pixels import lenient, read_dataset
 
 SOP_CLASSES = {"ct": CTImageStorage, "mr": MRImageStorage}
 """The modalities that can be written."""
@@ -84,7 +81,7 @@ class SeriesTemplate:
             raise refusal(folder, "stands already", "move it away, or use --force")
         stored, slope, intercept = _stored(array)
         window = _CT_WINDOW if modality == "ct" else _window(array)
-        with _lenient():
+        with lenient():
             shared = self._shared(modality, slope, intercept, window)
         partial, old = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "old"))
         try:
@@ -93,7 +90,7 @@ class SeriesTemplate:
             partial.mkdir(parents=True)
             try:
                 for index, header in enumerate(self.headers):
-                    with _lenient():
+                    with lenient():
                         one = self._slice(shared, header, index + 1, stored[:, :, index])
                         one.save_as(partial / f"{index + 1:05}.dcm", enforce_file_format=True)
                 if folder.exists():
@@ -175,8 +172,8 @@ def read_template(folder: Path, *, keep_patient: bool = False) -> SeriesTemplate
     """
     if not folder.is_dir():
         raise refusal(folder, "no DICOM series to derive one from", "leave --dicom out, or give the folder of a series")
-    with _lenient():
-        headers = [dcmread(file, stop_before_pixels=True) for file in itk.series_slices(folder)]
+    with lenient():
+        headers = [read_dataset(file) for file in series.series_slices(folder)]
     if not keep_patient and any(str(header.get("BurnedInAnnotation", "")).upper() == "YES" for header in headers):
         raise refusal(
             folder,
@@ -229,11 +226,3 @@ def _derived_uid(text: str) -> str:
 def _uid(number: uuid.UUID) -> str:
     """A UID of the root that the standard gives to UUIDs (PS3.5, Annex B.2)."""
     return f"2.25.{number.int}"
-
-
-@contextmanager
-def _lenient() -> Iterator[None]:
-    """Headers of scanners as they are: values that are too long or of the wrong kind are many."""
-    with warnings.catch_warnings(), disable_value_validation():
-        warnings.simplefilter("ignore")
-        yield

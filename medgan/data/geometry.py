@@ -16,6 +16,9 @@ from medgan.config import InputError
 
 Affine = npt.NDArray[np.float64]
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Turns an affine of ITK or DICOM, into LPS, into one to RAS, and back."""
+
 _DEFLATE_LIMIT = 1032  # zlib packs no more than this many bytes into one
 
 
@@ -38,9 +41,27 @@ class Source:
     header: Any = None
 
 
-def refusal(place: Path, reason: str, way_out: str) -> InputError:
-    """The one line that refuses a file: where, why, and what to do."""
-    return InputError(f"{place}: {reason}; {way_out}")
+class RefusedError(InputError):
+    """The one line that refuses a file: where, why, and what to do.
+
+    Attributes:
+        place: the file or folder.
+        reason: what was found there.
+        way_out: what to do about it.
+        kind: a word for the kind of mistake, the same for all that are mended alike; `medgan check` groups by it.
+    """
+
+    def __init__(self, place: Path, reason: str, way_out: str, kind: str) -> None:
+        super().__init__(f"{place}: {reason}; {way_out}")
+        self.place, self.reason, self.way_out, self.kind = place, reason, way_out, kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.place, self.reason, self.way_out, self.kind)  # workers send it to their parents
+
+
+def refusal(place: Path, reason: str, way_out: str, kind: str = "unreadable") -> RefusedError:
+    """The refusal of a file: one line, see `RefusedError`."""
+    return RefusedError(place, " ".join(reason.split()), way_out, kind)
 
 
 def spacing_mm(affine: npt.NDArray[np.floating[Any]]) -> tuple[float, float, float]:
@@ -76,11 +97,16 @@ def check_voxels(shape: tuple[int, ...], dtype: np.dtype[Any], place: Path) -> N
     """
     if dtype.kind not in "iufb":
         kind = "RGB" if dtype.names else "complex" if dtype.kind == "c" else str(dtype)
-        raise refusal(place, f"its voxels are not single numbers ({kind})", "give a scalar image")
+        raise refusal(place, f"its voxels are not single numbers ({kind})", "give a scalar image", "not_scalar_3d")
     if len(shape) > 3 and max(shape[3:]) > 1:
-        raise refusal(place, f"{len(shape)}D of shape {shape}, not 3D", "split it into one file per volume or channel")
+        raise refusal(
+            place,
+            f"{len(shape)}D of shape {shape}, not 3D",
+            "split it into one file per volume or channel",
+            "not_scalar_3d",
+        )
     if len(shape) < 2 or min(shape) < 1:
-        raise refusal(place, f"its shape {shape} is not that of a volume", "give a 3D image")
+        raise refusal(place, f"its shape {shape} is not that of a volume", "give a 3D image", "not_scalar_3d")
 
 
 def check_affine(affine: Affine, place: Path) -> None:
@@ -90,11 +116,14 @@ def check_affine(affine: Affine, place: Path) -> None:
         InputError: not 4 x 4, not finite, or singular (two axes within 0.06 degrees of each other count as one).
     """
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise refusal(place, "its affine is not 4 x 4 finite numbers", "export it again from its source")
+        raise refusal(place, "its affine is not 4 x 4 finite numbers", "export it again from its source", "no_place")
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
         raise refusal(
-            place, "singular affine, so its voxels have no place in the patient", "export it again from its source"
+            place,
+            "singular affine, so its voxels have no place in the patient",
+            "export it again from its source",
+            "no_place",
         )
 
 
@@ -109,6 +138,7 @@ def check_size(place: Path, declared: int, held: int | None, *, packed: bool) ->
             place,
             f"its header declares {_size(declared)}, but the file has {_size(held)}: cut short or damaged",
             "copy or export it again",
+            "cut_short",
         )
     if hasattr(os, "sysconf") and {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(os.sysconf_names):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -117,6 +147,7 @@ def check_size(place: Path, declared: int, held: int | None, *, packed: bool) ->
                 place,
                 f"its header declares {_size(declared)}, this machine has {_size(memory)} of memory",
                 "crop it, or use a larger machine",
+                "too_large",
             )
 
 

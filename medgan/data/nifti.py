@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ _GRID_FIELDS = (
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
 
+_OFFSETS = {348: (108, "f"), 540: (168, "q")}  # size of the header: where it tells where the voxels begin, and how
+_LONGEST_HEADER = 540
+_LARGEST_OFFSET = 2**25
+
 
 def load(path: Path) -> Any:
     """The NIfTI image of a file with its voxels on disk, once the declared size is known to be possible.
@@ -30,6 +35,7 @@ def load(path: Path) -> Any:
     Raises:
         InputError: not NIfTI, damaged, or larger than its file or this machine's memory.
     """
+    _check_extensions(path)
     try:
         with nib.imageglobals.LoggingOutputSuppressor():
             image: Any = nib.load(path)
@@ -54,7 +60,7 @@ def source(image: Any, place: Path) -> Source:
     stored = np.dtype(image.dataobj.dtype).newbyteorder("=")
     geometry.check_voxels(shape, stored, place)
     if image.affine is None:
-        raise refusal(place, "has no affine", "give it one")
+        raise refusal(place, "has no affine", "give it one", "no_place")
     affine = np.array(image.affine, dtype=np.float64)
     geometry.check_affine(affine, place)
     header = image.header.copy() if isinstance(image.header, nib.Nifti1Header) else None
@@ -108,6 +114,45 @@ def storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
+def _check_extensions(path: Path) -> None:
+    """Refuse header extensions that are larger than the place before the voxels, or than any that makes sense: nibabel
+    reads them whole, and a compressed file can hold a thousand times its size."""
+    try:
+        with nib.openers.Opener(path) as file:
+            reason = _extension_fault(file)
+    except (OSError, EOFError, zlib.error, ValueError, OverflowError):
+        return  # nibabel says what is wrong with it
+    if reason:
+        raise refusal(path, reason, "export it again", "cut_short")
+
+
+def _extension_fault(file: Any) -> str:
+    """What is wrong with the header extensions of an open NIfTI file; empty where nothing is."""
+    head = bytes(file.read(_LONGEST_HEADER + 4))
+    for order, letter in (("little", "<"), ("big", ">")):
+        size = int.from_bytes(head[:4], order)  # type: ignore[arg-type]
+        if size in _OFFSETS and len(head) >= size + 4:
+            place, kind = _OFFSETS[size]
+            offset = struct.unpack_from(f"{letter}{kind}", head, place)[0]
+            if offset > _LARGEST_OFFSET:
+                return f"its voxels begin at byte {offset:.0f}"
+            if head[size] and not _chain_fits(file, size + 4, offset, letter):
+                return "damaged header extensions"
+    return ""
+
+
+def _chain_fits(file: Any, start: int, offset: float, letter: str) -> bool:
+    """Whether header extensions, each with its size in front, end where the voxels begin at the latest."""
+    while start + 16 <= offset:
+        file.seek(start)
+        raw = file.read(4)
+        size = struct.unpack(f"{letter}i", raw)[0] if len(raw) == 4 else 0
+        if not 8 <= size <= offset - start:
+            return False
+        start += size
+    return bool(offset >= start)
+
+
 def _unreadable(path: Path, error: Exception) -> InputError:
     try:
         with path.open("rb") as file:
@@ -115,7 +160,9 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     except OSError:
         return refusal(path, f"cannot be read ({type(error).__name__})", "check that you may read it")
     if packed and not path.name.lower().endswith(".gz"):
-        return refusal(path, "gzip-compressed under the name of a plain file", "rename it to end in .nii.gz")
+        return refusal(
+            path, "gzip-compressed under the name of a plain file", "rename it to end in .nii.gz", "misnamed"
+        )
     return refusal(path, "not a NIfTI file, or a damaged one", "copy or export it again")
 
 
@@ -123,19 +170,22 @@ def _check_forms(header: nib.Nifti1Header, affine: Affine, shape: tuple[int, ...
     """Refuse foreign units, and a qform and an sform that both claim to hold and place a voxel differently."""
     unit = _FOREIGN_UNITS.get(int(header["xyzt_units"]) & 7)
     if unit:
-        raise refusal(place, f"voxel sizes in {unit}, not in mm", "convert it to mm")
+        raise refusal(place, f"voxel sizes in {unit}, not in mm", "convert it to mm", "units")
     if int(header["qform_code"]) <= 0 or int(header["sform_code"]) <= 0:
         return
     try:
         qform = np.asarray(header.get_qform(), dtype=np.float64)
     except (ValueError, nib.spatialimages.HeaderDataError):
-        raise refusal(place, "its qform is no rotation", "set the qform code to 0, or mend the qform") from None
+        raise refusal(
+            place, "its qform is no rotation", "set the qform code to 0, or mend the qform", "qform"
+        ) from None
     apart = geometry.largest_displacement_mm(affine, qform, shape)
     if not apart <= min(geometry.spacing_mm(affine)) / 2:
         raise refusal(
             place,
             f"qform and sform contradict each other, by up to {apart:.1f} mm",
             "find out which is right and set the code of the other to 0",
+            "forms_contradict",
         )
 
 
@@ -144,5 +194,7 @@ def _array(image: Any, dtype: np.dtype[Any], place: Path) -> npt.NDArray[Any]:
     try:
         array = proxy.get_scaled(dtype) if hasattr(proxy, "get_scaled") and dtype.kind == "f" else np.asanyarray(proxy)
     except (OSError, EOFError, ValueError, zlib.error):
-        raise refusal(place, "its voxels cannot be read: cut short or damaged", "copy or export it again") from None
+        raise refusal(
+            place, "its voxels cannot be read: cut short or damaged", "copy or export it again", "cut_short"
+        ) from None
     return np.ascontiguousarray(array, dtype=dtype)

@@ -1,7 +1,8 @@
 """Volumes on disk and in memory: voxels, and the affine that places them in the patient in RAS millimetres.
 
-NIfTI goes through nibabel, NRRD, MetaImage and DICOM series through SimpleITK. What cannot be placed is refused with
-the reason and the way out, never guessed; what is written lies exactly where the volume that it came from lies.
+NIfTI goes through nibabel, NRRD and MetaImage through SimpleITK, DICOM series through pydicom. What cannot be placed is
+refused with the reason and the way out, never guessed; what is written lies exactly where the volume that it came from
+lies.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from medgan.data import geometry, itk, nifti
-from medgan.data.geometry import Affine, Source, refusal
+from medgan.data import geometry, itk, nifti, series
+from medgan.data.geometry import LPS_TO_RAS, Affine, Source, refusal
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
@@ -59,12 +60,16 @@ class VolumeHeader:
         affine: (4, 4) float64, voxel to RAS mm.
         dtype: type of the values that `read_volume` gives.
         path: the file or the DICOM folder.
+        header: the NIfTI header as read; None for other sources.
+        disk_shape: the shape as stored.
     """
 
     shape: tuple[int, int, int]
     affine: Affine
     dtype: np.dtype[Any]
     path: Path
+    header: nib.Nifti1Header | None
+    disk_shape: tuple[int, ...]
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -92,7 +97,8 @@ def read_header(path: Path | str) -> VolumeHeader:
     """
     path = Path(path)
     source = _open(path)
-    return VolumeHeader(geometry.three(source.shape), source.affine, source.dtype, path)
+    shape = geometry.three(source.shape)
+    return VolumeHeader(shape, source.affine, source.dtype, path, source.header, source.shape)
 
 
 def from_nibabel(image: nib.spatialimages.SpatialImage) -> Volume:
@@ -135,7 +141,7 @@ def from_metatensor(image: MetaTensor) -> Volume:
         raise refusal(place, f"shape {tuple(image.shape)} is not (1, X, Y, Z) or (X, Y, Z)", "give one channel")
     affine = np.array(image.affine.detach().cpu().numpy(), dtype=np.float64)
     if str(image.meta.get("space", "RAS")).endswith("LPS"):
-        affine = itk.LPS_TO_RAS @ affine
+        affine = LPS_TO_RAS @ affine
     geometry.check_voxels(array.shape, array.dtype, place)
     geometry.check_affine(affine, place)
     return Volume(array, affine, None, tuple(array.shape), None)
@@ -176,9 +182,9 @@ def write_volume(path: Path | str, array: npt.NDArray[Any], like: Volume) -> Non
 
 def _open(path: Path) -> Source:
     if not path.exists():
-        raise refusal(path, "no such file or folder", "check the path")
+        raise refusal(path, "no such file or folder", "check the path", "missing")
     if path.is_dir():
-        return itk.series_source(path)
+        return series.series_source(path)
     name = path.name.lower()
     if name.endswith(_NIFTI_SUFFIXES):
         return nifti.source(nifti.load(path), path)
@@ -200,5 +206,7 @@ def _cast(array: npt.NDArray[Any], dtype: np.dtype[Any], path: Path | None) -> n
         is_whole = bool(np.isfinite(array).all()) and bool((array == np.trunc(array)).all())
         if not (is_whole and limits.min <= array.min() and array.max() <= limits.max):
             place = path or Path("image")
-            raise refusal(place, f"its values are not whole numbers that fit {dtype}", "give a map of integer labels")
+            raise refusal(
+                place, f"its values are not whole numbers that fit {dtype}", "give a map of integer labels", "not_whole"
+            )
     return array.astype(dtype, copy=False)
