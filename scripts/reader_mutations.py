@@ -124,7 +124,7 @@ def _dicom_slice(folder: Path, pixels: Values, z: int, syntax: UID | None) -> by
     one.file_meta = pydicom.dataset.FileMetaDataset()
     one.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
-    one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"2.25.1{z}"
+    one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = UID(f"2.25.1{z}")
     one.SeriesInstanceUID, one.StudyInstanceUID, one.Modality = "2.25.2", "2.25.3", "CT"
     one.PatientName, one.PatientID = "NOBODY", "0"
     one.ImagePositionPatient, one.ImageOrientationPatient = [10, -20, 3 * z], [1, 0, 0, 0, 1, 0]

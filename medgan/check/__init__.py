@@ -128,7 +128,8 @@ def _unpacked(items: Sequence[Item], stack: ExitStack) -> tuple[list[Item], dict
         inner, _ = expand([folder])
         inner = [one for one in inner if one.path.suffix.lower() != ".zip"]
         folders[str(folder)] = str(item.path)
-        findings.append(finding("archive" if inner else "nothing", item.path, f"volumes and DICOM folders in it: {len(inner)}"))
+        kind = "archive" if inner else "nothing"
+        findings.append(finding(kind, item.path, f"volumes and DICOM folders in it: {len(inner)}"))
         kept += inner
     return kept, folders, findings
 

@@ -118,7 +118,7 @@ def _check_extensions(path: Path) -> None:
     """Refuse header extensions that are larger than the place before the voxels, or than any that makes sense: nibabel
     reads them whole, and a compressed file can hold a thousand times its size."""
     try:
-        with nib.openers.Opener(path) as file:
+        with nib.openers.Opener(str(path)) as file:
             reason = _extension_fault(file)
     except (OSError, EOFError, zlib.error, ValueError, OverflowError):
         return  # nibabel says what is wrong with it

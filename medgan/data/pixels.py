@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.filereader import data_element_generator
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -119,8 +119,9 @@ def read_pixels(files: Sequence[Path], layouts: Sequence[Layout]) -> Iterator[np
         data = _decoded(file, count) if layout.is_packed else _plain(file)
         if len(data) < count:
             raise refusal(file, f"{len(data)} bytes of pixels, its header declares {count}", _AGAIN, "cut_short")
-        order = ">" if layout.is_big_endian and not layout.is_packed else "<"
-        values = np.frombuffer(data, layout.dtype.newbyteorder(order), count // layout.dtype.itemsize)
+        is_big = layout.is_big_endian and not layout.is_packed
+        stored = layout.dtype.newbyteorder(">" if is_big else "<")
+        values = np.frombuffer(data, stored, count // layout.dtype.itemsize)
         yield _masked(values.astype(layout.dtype), layout).reshape(layout.rows, layout.columns).T
 
 
@@ -144,13 +145,13 @@ class _Bounded(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def _has_preamble(stream: IO[bytes]) -> bool:
+def _has_preamble(stream: BinaryIO) -> bool:
     head = stream.read(132)
     stream.seek(0)
     return head[128:] == b"DICM"
 
 
-def _is_deflated(stream: IO[bytes]) -> bool:
+def _is_deflated(stream: BinaryIO) -> bool:
     """Whether all behind the first elements is compressed, which pydicom would inflate without asking for its size."""
     stream.seek(132)
     elements = data_element_generator(stream, False, True, stop_when=lambda tag, _, __: tag.group != 2)
@@ -282,7 +283,7 @@ def _write_clean(file: Path, clean: Path) -> UID:
         new.file_meta = FileMetaDataset()
         new.file_meta.TransferSyntaxUID = source.file_meta.TransferSyntaxUID
         new.SOPClassUID = new.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-        new.SOPInstanceUID = new.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
+        new.SOPInstanceUID = new.file_meta.MediaStorageSOPInstanceUID = UID("2.25.1")
         new.save_as(clean, enforce_file_format=True)
     return UID(new.file_meta.TransferSyntaxUID)
 
