@@ -54,7 +54,7 @@ ODDITIES = (
     Oddity("odd", "bigendian_no_codes.nii.gz", "qform_code = sform_code = 0", "no_codes"),
     Oddity("odd", "rgb24.nii.gz", "RGB24: must be refused", "not_scalar_3d", "RGB"),
     Oddity("odd", "not_nifti.nii", "garbage: must be refused", "unreadable"),
-    Oddity("odd", "nan_float_oblique.nii.gz", "408 NaN", "not_finite", "408 voxels"),
+    Oddity("odd", "nan_float_oblique.nii.gz", "408 NaN", "not_finite", "408 of"),
     Oddity("odd", "nan_float_oblique.nii.gz", "oblique", "oblique"),
     Oddity("odd", "sform_only_shear53.nii.gz", "sform only", "one_form", "sform only"),
     Oddity("odd", "sform_only_shear53.nii.gz", "strongly sheared", "sheared"),

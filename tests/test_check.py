@@ -75,7 +75,7 @@ def test_a_folder_is_searched_and_every_refusal_is_an_error_with_its_way_out(tmp
 @pytest.mark.parametrize(
     ("change", "severity", "what"),
     [
-        (lambda array: array[0, 0].fill(np.nan), "warning", "4 voxels are NaN or infinite"),
+        (lambda array: array[0, 0].fill(np.nan), "warning", "4 of 120 voxels are NaN or infinite"),
         (lambda array: array.fill(np.nan), "error", "all 120 voxels are NaN or infinite"),
         (lambda array: array.fill(7), "error", "every voxel is 7"),
         (
@@ -259,5 +259,5 @@ def test_the_odd_files_have_the_findings_that_their_provenance_tells():
     errors = {name for name, findings in by_name.items() if any(one.severity == "error" for one in findings)}
     assert errors == {"4d_int16_scaled.nii", "not_nifti.nii", "rgb24.nii.gz"}
     assert "both codes are 0" in by_name["bigendian_no_codes.nii.gz"][0].what
-    assert "408 voxels are NaN" in by_name["nan_float_oblique.nii.gz"][0].what
+    assert "408 of 27744 voxels are NaN" in by_name["nan_float_oblique.nii.gz"][0].what
     assert "34.4 degrees" in by_name["sform_only_shear53.nii.gz"][0].what

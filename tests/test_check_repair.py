@@ -46,7 +46,7 @@ def test_voxels_that_are_not_finite_get_the_lowest_value_and_all_others_stay(tmp
     array = values()
     array[0, 0] = np.nan, np.inf, -np.inf, 5
     copy, done = mended(tmp_path, save(tmp_path / "x.nii.gz", array))
-    assert done == (f"3 voxels that were not finite are {array[np.isfinite(array)].min():g}",)
+    assert done == (f"3 of 120 voxels were not finite: now {array[np.isfinite(array)].min():g}",)
     again = read_volume(copy).array
     assert np.array_equal(again[np.isfinite(array)], array[np.isfinite(array)])
     assert (again[0, 0, :3] == again.min()).all()
@@ -58,7 +58,7 @@ def test_padding_below_air_is_raised_to_it(tmp_path):
     array[0] = -3024
     array[1] = -1500
     copy, done = mended(tmp_path, save(tmp_path / "a_ct.nii.gz", array))
-    assert done == ("40 voxels below -1024 HU are -1024",)
+    assert done == ("40 of 120 voxels were below -1024 HU: now -1024",)
     again = read_volume(copy).array
     assert again.dtype == np.int16
     assert np.array_equal(again, np.maximum(array, -1024))

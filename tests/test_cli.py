@@ -190,6 +190,28 @@ def test_the_schema_is_json_that_knows_the_sections(capsys: pytest.CaptureFixtur
     assert schema["additionalProperties"] is False
 
 
+def test_check_reads_voxels_on_demand_and_writes_mended_copies_elsewhere(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    array = np.random.default_rng(0).random((5, 5, 5)).astype(np.float32)
+    array[0, 0, 0] = np.nan
+    (tmp_path / "data").mkdir()
+    image = nibabel.Nifti1Image(array, np.eye(4))
+    image.set_qform(image.affine, 1)
+    nibabel.save(image, tmp_path / "data" / "a.nii.gz")
+    assert run(["check", str(tmp_path / "data")]) == 0
+    out = capsys.readouterr().out
+    assert "headers only" in out
+    assert "0 warnings" in out
+    command = ["check", f"{tmp_path}/da*/*.nii.gz", "--deep", "--fix", str(tmp_path / "mended"), "--workers", "1"]
+    assert run(command) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "NaN or infinite voxels" in out
+    assert "a.nii.gz: 1 of 125 voxels were not finite: now" in out
+    assert run(["check", str(tmp_path / "mended"), "--deep"]) == 0
+    assert "0 warnings" in capsys.readouterr().out
+
+
 def test_check_exits_1_on_errors_and_writes_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     good = nibabel.Nifti1Image(np.arange(64, dtype=np.int16).reshape(4, 4, 4), np.eye(4))
     (tmp_path / "data").mkdir()

@@ -21,8 +21,9 @@ from medgan.check.table import print_check, write_check
 from medgan.check.together import Known, case_findings, volume_findings
 from medgan.check.volumes import Facts, examine_image, examine_label, refused
 from medgan.config import InputError
-from medgan.data.cases import Case, Modality, Side, table_cases
+from medgan.data.cases import Case, Modality, Side, table_cases, table_domains
 from medgan.data.inside import unpack_zip
+from medgan.data.names import named_modality
 
 __all__ = [
     "Checked",
@@ -39,6 +40,7 @@ __all__ = [
     "write_check",
 ]
 
+_SIDES: tuple[Side, ...] = ("A", "B")
 _ALONE = 16  # volumes that are not worth a second process
 
 
@@ -93,13 +95,15 @@ def run_check(
     if table is not None:
         try:
             cases += table_cases(table)
+            names = names or dict(zip(_SIDES, table_domains(table), strict=False))
+            modalities = modalities or _modalities(names)
         except InputError as error:
             findings.append(refused(table, error))
     with ExitStack() as stack:
         items, found = expand([Path(one) for one in inputs if not isinstance(one, Case)])
         items, unpacked, of_zips = _unpacked(items, stack)
         findings += [*found, *of_zips]
-        items = [*items, *case_items(cases, dict(modalities or {}))]
+        items = [*items, *case_items(cases, modalities or {})]
         if not items and not findings:
             raise InputError("check: nothing to check; give files, folders or a table of cases")
         looked = _look(items, deep=deep, workers=workers, show_progress=show_progress)
@@ -110,6 +114,11 @@ def run_check(
     volumes = tuple(one for known in facts.values() for one in known)
     shown = tuple(_shown(one, unpacked) for group in grouped(findings) for one in group.findings)
     return Checked(shown, tuple(replace(one, place=_place(one.place, unpacked)) for one in volumes))
+
+
+def _modalities(names: Mapping[Side, str]) -> dict[Side, Modality]:
+    """What the names of the domains say of their modalities."""
+    return {side: known for side, name in names.items() if (known := named_modality(name)) is not None}
 
 
 def _unpacked(items: Sequence[Item], stack: ExitStack) -> tuple[list[Item], dict[str, str], list[Finding]]:

@@ -155,12 +155,14 @@ Array = np.ndarray  # of any shape and type
 def _finite(array: Array) -> tuple[Array, str]:  # type: ignore[type-arg]
     bad = ~np.isfinite(array)
     low = array[~bad].min()
-    return np.where(bad, low, array), f"{int(bad.sum())} voxels that were not finite are {low:g}"
+    return np.where(bad, low, array), f"{int(bad.sum())} of {array.size} voxels were not finite: now {low:g}"
 
 
 def _raised(array: Array) -> tuple[Array, str]:  # type: ignore[type-arg]
     below = int((array < LOWEST_HU).sum())
-    return np.maximum(array, array.dtype.type(LOWEST_HU)), f"{below} voxels below {LOWEST_HU} HU are {LOWEST_HU}"
+    return np.maximum(
+        array, array.dtype.type(LOWEST_HU)
+    ), f"{below} of {array.size} voxels were below {LOWEST_HU} HU: now {LOWEST_HU}"
 
 
 def _whole(array: Array) -> tuple[Array, str]:  # type: ignore[type-arg]

@@ -197,7 +197,7 @@ def voxel_findings(place: str, array: npt.NDArray[Any], facts: Facts) -> list[Fi
     bad = 0 if array.dtype.kind in "iub" else int(array.size - np.isfinite(array).sum())
     if bad == array.size or facts.low is None or facts.high is None:
         return [finding("not_finite_at_all", place, f"all {array.size} voxels are NaN or infinite")]
-    findings = [finding("not_finite", place, f"{bad} voxels are NaN or infinite")] if bad else []
+    findings = [finding("not_finite", place, f"{bad} of {array.size} voxels are NaN or infinite")] if bad else []
     if facts.low == facts.high:
         return [*findings, finding("constant", place, f"every voxel is {facts.low:g}")]
     findings += _empty_slices(place, array, facts)

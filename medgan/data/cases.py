@@ -6,7 +6,6 @@ Cases come from a CSV table or from one glob per domain. A patient is in one spl
 from __future__ import annotations
 
 import csv
-import glob
 import hashlib
 import os
 import re
@@ -19,6 +18,7 @@ from typing import Any, Literal, cast, get_args
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from medgan.config import Component, InputError, StrictModel, component, suggest
+from medgan.data.globs import matches, subjects
 from medgan.data.intensity import INTENSITIES
 
 Side = Literal["A", "B"]
@@ -26,7 +26,6 @@ Split = Literal["train", "validation", "test"]
 Modality = Literal["ct", "mr", "other"]
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-_SUFFIX = re.compile(r"\.(nii(\.gz)?|nrrd|nhdr|mha|mhd)$", re.IGNORECASE)
 _REQUIRED, _OPTIONAL = ("subject", "domain", "image"), ("label", "split")
 
 
@@ -285,8 +284,8 @@ def _subject(name: str, place: str) -> str:
 
 
 def _refuse_repeats(cases: Sequence[Case], place: str) -> None:
-    subjects = Counter((case.subject, case.domain) for case in cases)
-    for (subject, domain), count in subjects.items():
+    counted = Counter((case.subject, case.domain) for case in cases)
+    for (subject, domain), count in counted.items():
         if count > 1:
             raise InputError(f"{place}: subject {subject} has {count} images in domain {domain}; keep one")
     images = Counter(case.image.resolve() for case in cases)
@@ -299,12 +298,12 @@ def _from_globs(side: Side, domain: Domain, root: Path) -> list[Case]:
     place = f"data.{side}"
     if not domain.images:
         raise InputError(f"{place}.images: missing; give a glob, or data.table")
-    labels = _matches(root, domain.labels) if domain.labels else {}
-    images = {path: parts for path, parts in _matches(root, domain.images).items() if path not in labels}
+    labels = matches(root, domain.labels) if domain.labels else {}
+    images = {path: parts for path, parts in matches(root, domain.images).items() if path not in labels}
     if not images:
         raise InputError(f"{place}.images: '{domain.images}' matches no file below {root}; check the glob")
-    subjects = _subjects(images, f"{place}.images")
-    known = set(subjects.values())
+    subject_of = subjects(images, f"{place}.images")
+    known = set(subject_of.values())
     label_of: dict[str, Path] = {}
     for path, parts in labels.items():
         for subject in [part for part in parts if part in known][:1]:
@@ -320,59 +319,7 @@ def _from_globs(side: Side, domain: Domain, root: Path) -> list[Case]:
         )
     cases = [
         Case(_subject(subject, f"{place}.images"), side, path, label_of.get(subject), "train")
-        for path, subject in subjects.items()
+        for path, subject in subject_of.items()
     ]
     _refuse_repeats(cases, f"{place}.images")
     return cases
-
-
-def _matches(root: Path, pattern: str) -> dict[Path, tuple[str, ...]]:
-    """The files (or DICOM folders) of a glob, each with what its wildcards stand for."""
-    whole = os.path.normpath(root / Path(pattern).expanduser())
-    expression = re.compile(_expression(whole))
-    found: dict[Path, tuple[str, ...]] = {}
-    for name in sorted(glob.glob(whole, recursive=True)):  # noqa: PTH207 (leaves hidden files out, Path.glob does not)
-        match = expression.fullmatch(name)
-        if match is None:
-            raise InputError(f"{pattern}: glob not understood; end it in a file's name, such as '**/*.nii.gz'")
-        parts = match.groups(default="")
-        found[Path(name)] = tuple(_SUFFIX.sub("", part.strip("/\\")).replace(os.sep, "_") for part in parts)
-    return found
-
-
-def _expression(pattern: str) -> str:
-    """A glob as a regular expression: a group for each folder whose name has wildcards, for the folders that ``**``
-    stands for, and for each run of wildcards in the last name."""
-    separator = re.escape(os.sep)
-    *folders, last = Path(pattern).parts
-    expression = ""
-    for folder in folders:
-        if folder == "**":
-            expression += f"(?:(.*){separator})?"
-        elif folder == Path(pattern).anchor:
-            expression += re.escape(folder)
-        else:
-            inner = "".join(_wildcards(folder))
-            expression += (f"({inner})" if glob.has_magic(folder) else inner) + separator
-    return expression + "".join(f"({part})" if index % 2 else part for index, part in enumerate(_wildcards(last)))
-
-
-def _wildcards(name: str) -> list[str]:
-    """One name of a glob as regular expressions: literal, wildcards, literal, ... in turns."""
-    meanings = {"*": "[^/\\\\]*", "?": "[^/\\\\]", "[!": "[^"}
-    return [
-        re.sub(r"\*|\?|\[!", lambda found: meanings[found[0]], part) if index % 2 else re.escape(part)
-        for index, part in enumerate(re.split(r"((?:\*|\?|\[[^\]]+\])+)", name))
-    ]
-
-
-def _subjects(images: Mapping[Path, tuple[str, ...]], place: str) -> dict[Path, str]:
-    """The patient of each image: the first wildcard of its glob that tells images apart."""
-    columns = list(zip(*images.values(), strict=True))
-    if not columns:  # no wildcard: one file
-        return {path: _SUFFIX.sub("", path.name) for path in images}
-    column = next((values for values in columns if len(set(values)) > 1), columns[0])
-    if len(set(column)) < len(images):
-        twice = Counter(column).most_common(1)[0][0]
-        raise InputError(f"{place}: '{twice}' has several images; narrow the glob, or list the patients in data.table")
-    return dict(zip(images, column, strict=True))

@@ -83,13 +83,14 @@ def _should_be_image(header: Dataset) -> bool:
 
 
 def may_be_dicom(file: Path) -> bool:
-    """Whether a file begins as DICOM does."""
+    """Whether a file begins as DICOM does: with its preamble, or, without one, with a first element."""
     try:
         with file.open("rb") as stream:
             head = stream.read(132)
     except OSError:
         return False
-    return head[128:] == _DICM or head[:2] in _FIRST_GROUPS
+    is_element = head[:2] in _FIRST_GROUPS and head[4:6].isalpha() and head[4:6].isupper()
+    return head[128:] == _DICM or is_element
 
 
 def read_slice(file: Path) -> Slice:

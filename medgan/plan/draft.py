@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import numpy as np
 
 from medgan.config import InputError
 from medgan.data.cases import Case, DataOptions, Modality, load_cases, table_cases, table_domains
+from medgan.data.names import named_modality
 from medgan.data.volume import IMAGE_SUFFIXES, read_volume
 
-_CT = re.compile(r"(^|[^a-z])(ct|cbct)([^a-z]|$)", re.IGNORECASE)
-_MR = re.compile(r"(^|[^a-z])(mri?|t1w?|t2w?|flair|dixon)([^a-z0-9]|$)", re.IGNORECASE)
 _HU_AIR = -500.0  # what is darker somewhere was measured in HU
 
 
@@ -82,10 +80,9 @@ def _cases(sides: Sequence[dict[str, Any]]) -> list[Case]:
 
 def _modality(name: str, cases: Sequence[Case]) -> Modality:
     """By the domain's name, else by whether values go down to air in HU."""
-    if _CT.search(name):
-        return "ct"
-    if _MR.search(name):
-        return "mr"
+    known = named_modality(name)
+    if known is not None:
+        return known
     return "ct" if float(np.nanmin(read_volume(cases[0].image).array)) < _HU_AIR else "mr"
 
 
