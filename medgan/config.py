@@ -111,11 +111,15 @@ def bind(component: Component, table: Table, kind: str) -> tuple[Callable[..., A
 
 
 class Choices:
-    """Marks a field as a component of one table; the manual of a configuration reads the table from here."""
+    """Marks a field as a component of one table; the manual of a configuration reads the table from here.
 
-    def __init__(self, table: Table, kind: str) -> None:
+    `settled` are options without a default that need not be written, since other sections settle them.
+    """
+
+    def __init__(self, table: Table, kind: str, settled: Iterable[str] = ()) -> None:
         self.table = table
         self.kind = kind
+        self.settled = frozenset(settled)
 
     def fill(self, component: Component) -> Component:
         """The component with every default written out, so that a resolved configuration is complete."""
@@ -132,7 +136,8 @@ class Choices:
         for name, target in self.table.items():
             options = _inlined(signature_model(target).model_json_schema())
             options["properties"] = {"name": {"const": name}, **options.get("properties", {})}
-            options["required"] = ["name", *options.get("required", [])]
+            required = [name for name in options.get("required", []) if name not in self.settled]
+            options["required"] = ["name", *required]
             mappings.append({**options, "title": name, "description": summary(target)})
         dotted = {"type": "string", "pattern": r"\."}
         elsewhere = {"type": "object", "properties": {"name": dotted}, "required": ["name"], "title": "dotted name"}
@@ -170,12 +175,12 @@ def _inlined(schema: JsonSchemaValue) -> JsonSchemaValue:
     return inlined
 
 
-def component(table: Table, kind: str) -> Any:
-    """A field type: a component of `table`, checked when the configuration is read.
+def component(table: Table, kind: str, settled: Iterable[str] = ()) -> Any:
+    """A field type: a component of `table`, checked when the configuration is read; `settled` as in `Choices`.
 
     ``Generator = component(GENERATORS, "generator")`` then serves as an annotation.
     """
-    choices = Choices(table, kind)
+    choices = Choices(table, kind, settled)
 
     def from_name(value: object) -> object:
         return {"name": value} if isinstance(value, str) else value

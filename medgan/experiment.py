@@ -25,6 +25,7 @@ from medgan.train import FREE, TrainOptions
 from medgan.translate import TranslateOptions
 
 LOCKED = ("data", "preprocess", "recipe", "train", "seed")
+SETTLED = ("image_shape", "num_classes", "spatial_dims", "channels_A", "channels_B")  # of a recipe, by the data
 
 
 def _data_kind(values: object) -> str:
@@ -49,7 +50,7 @@ class Experiment(StrictModel):
     data: Data = Field(description="which images there are; or the name of a source of samples, with its options")
     plan: PlanOptions = Field(PlanOptions(), description="the machine that `medgan plan` fits a study to")
     preprocess: PreprocessOptions = Field(PreprocessOptions(), description="the grid that networks work on")
-    recipe: component(RECIPES, "recipe") = Field(description="what is trained")  # type: ignore[valid-type]
+    recipe: component(RECIPES, "recipe", SETTLED) = Field(description="what is trained")  # type: ignore[valid-type]
     train: TrainOptions = Field(TrainOptions(), description="how long, on which patches, what is kept")
     translate: TranslateOptions = Field(TranslateOptions(), description="how volumes are translated")
     sample: SampleOptions = Field(SampleOptions(), description="how new images are drawn")

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"config"},
-    {"rundir", "lock", "manual", "networks", "losses", "data", "metrics", "mosaic", "pictures"},
+    {"rundir", "lock", "manual", "schema", "networks", "losses", "data", "metrics", "mosaic", "pictures"},
     {"distances"},
     {"recipes", "check", "preprocess", "evaluate"},
     {"checkpoint", "report"},

@@ -25,7 +25,6 @@ __all__ = ["app", "guarded", "main", "run"]
 app = typer.Typer(
     help="Translate 3D medical volumes between modalities with segmentation-consistent GANs.",
     epilog="Exit codes: 0 fine, 1 something in the input to mend (one line says what), 2 a bug.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

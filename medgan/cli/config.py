@@ -19,11 +19,9 @@ def config(
     if schema:
         import json
 
-        typer.echo(
-            json.dumps(
-                {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}, indent=2
-            )
-        )
+        from medgan.schema import json_schema
+
+        typer.echo(json.dumps(json_schema(Experiment), indent=1))
         return
     from medgan.manual import print_manual
 

@@ -1,0 +1,272 @@
+"""Pictures of what goes wrong with GANs on images, each from a training of this project, small enough to repeat.
+
+    python3 scripts/failure_pictures.py                            all; minutes on one core
+    python3 scripts/failure_pictures.py --only checkerboard steps  some of them; what the others have left stays
+    python3 scripts/failure_pictures.py --only organ --run runs/demo   needs the demo's run
+
+Writes docs/failures/*.png and docs/failures/failures.json, which docs/failures.md shows and quotes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from audit_faults import plant
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from environment import ROOT
+from medgan.config import Component
+from medgan.data.digits import Digits
+from medgan.data.phantom import make_phantom
+from medgan.data.phantom_slices import CT_WINDOW, MR_RANGE, PhantomSlices
+from medgan.data.source import SourceDataset
+from medgan.data.volume import Volume
+from medgan.mosaic import mosaic
+from medgan.networks.windows import Evaluator, frozen_for
+from medgan.recipes import DCGAN, Pix2Pix
+from medgan.rundir import RunDir
+from medgan.translate import TranslateOptions, load_translator
+from medgan.translate.reader import load_reader
+
+FOLDER = ROOT / "docs" / "failures"
+SOFT_TISSUE_HU = (-250.0, 350.0)
+_HU = (CT_WINDOW.high_hu - CT_WINDOW.low_hu) / 2  # of one unit in [-1, 1]
+
+Image = NDArray[Any]
+
+
+class TransposedUNet(nn.Module):
+    """MONAI's U-Net with its defaults, which enlarge by transposed convolutions, as a generator."""
+
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, *, channels: int = 16) -> None:
+        super().__init__()
+        from monai.networks.nets.unet import UNet
+
+        widths = (channels, 2 * channels, 4 * channels, 4 * channels)
+        self.body = UNet(spatial_dims, in_channels, out_channels, widths, strides=(2, 2, 2), num_res_units=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        painted: Tensor = self.body(image).tanh()
+        return painted
+
+
+def checkerboard() -> dict[str, Any]:
+    """MR to CT with pairs, slices of 96 x 96: the same training with two ways to enlarge, early and later."""
+    source = PhantomSlices(size=96, A="ct", B="mr", bodies=16, held_out_bodies=2)
+    networks = {
+        "transposed convolution": Component(name="failure_pictures.TransposedUNet", channels=16),
+        "enlarge, then convolve": Component(name="unet", channels=16, levels=3),
+    }
+    held_out = source.draw(np.random.default_rng(3), 8, "test", "paired")
+    body = held_out["label_A"] > 0
+    images, measured = [(_hu(held_out["A"]), "true CT")], {"truth": _checker_rms(_hu(held_out["A"]), body)}
+    for name, network in networks.items():
+        torch.manual_seed(0)
+        recipe = Pix2Pix(spatial_dims=2, generator_net=network, lambda_adv=0.0, ema_decay=0.0, lr=1e-3)
+        for step in _trained(recipe, source, "paired", batch_size=4, num_steps=600):
+            if step in (150, 600):
+                made = _hu(recipe.translator("BA")(held_out["B"]))  # type: ignore[misc]
+                images.append((made, f"{name}, {step} steps"))
+                measured[f"{name}, {step} steps"] = _checker_rms(made, body)
+    chosen = 1
+    crop = (slice(24, 72), slice(20, 76))
+    _draw("checkerboard", [(made[chosen, 0][crop], title) for made, title in images], SOFT_TISSUE_HU)
+    return {"checker_rms_hu": measured}
+
+
+def _checker_rms(images: Tensor, body: Tensor) -> float:
+    """Root mean square in the body of what alternates from pixel to pixel along rows or along columns, HU."""
+    found = []
+    for axis in (2, 3):
+        line = images.narrow(axis, 0, images.shape[axis])
+        ahead, behind = line.roll(-1, axis), line.roll(1, axis)
+        found.append(((2 * line - ahead - behind) / 4)[body])
+    return round(float(torch.cat(found).square().mean().sqrt()), 1)
+
+
+def steps() -> dict[str, Any]:
+    """MR to CT of a body of 96 x 96 x 72 voxels by a network with instance norm, in windows of its training's size."""
+    from monai.inferers.utils import sliding_window_inference
+
+    size = (32, 32, 32)
+    torch.manual_seed(0)
+    network = Component(name="unet", channels=16, levels=2, norm="instance")
+    recipe = Pix2Pix(generator_net=network, lambda_adv=0.0, ema_decay=0.9, lr=1e-3)
+    rng = np.random.default_rng(0)
+    bodies = [_body(number) for number in range(6)]
+    for _ in range(400):
+        patches = [_patch(*bodies[rng.integers(len(bodies))][:2], size, rng) for _ in range(2)]
+        ct, mr = (torch.stack(side) for side in zip(*patches, strict=True))
+        recipe.training_step({"A": ct, "B": mr}, 0.0)
+    generator = recipe.translator("BA")
+    assert generator is not None
+    ct, mr, inside = _body(99)
+    with torch.inference_mode():
+        windows = {
+            overlap: sliding_window_inference(mr[None], size, 4, generator, overlap=overlap, mode=mode, cval=-1.0)
+            for overlap, mode in ((0.0, "constant"), (0.25, "gaussian"))
+        }
+        frozen = frozen_for(generator, mr[None], size, device=torch.device("cpu"), bf16=False, where=inside[None])
+        evaluator = Evaluator(frozen, channels=1, device=torch.device("cpu"))
+        ours = evaluator(mr[None], memory_gb=2.0, window=size, where=inside[None]).values
+    made = {
+        "MONAI, windows side by side": windows[0.0],
+        "MONAI, overlap 0.25, Gaussian": windows[0.25],
+        "medgan, statistics frozen": ours,
+    }
+    images = [(ct, "true CT"), *((image[0], name) for name, image in made.items())]  # type: ignore[index]
+    cut = 36
+    shown = [(np.rot90(_hu(image)[0, :, :, cut].numpy()), title) for image, title in images]
+    _draw("steps", shown, SOFT_TISSUE_HU)
+    mae = {name: round(float((_hu(image[0]) - _hu(ct))[inside].abs().mean()), 1) for name, image in made.items()}  # type: ignore[index]
+    return {"mae_hu": mae}
+
+
+def _body(number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """CT and MR in [-1, 1] and the body, (1, X, Y, Z) each."""
+    phantom = make_phantom((71, number), (96, 96, 72))
+    inside = torch.from_numpy(phantom.labels > 0)[None]
+    ct, mr = (
+        torch.from_numpy(np.asarray(scale.normalize(image.astype(np.float32)), np.float32))[None]
+        for scale, image in ((CT_WINDOW, phantom.ct), (MR_RANGE, phantom.mr))
+    )
+    return ct.masked_fill(~inside, -1.0), mr.masked_fill(~inside, -1.0), inside
+
+
+def _patch(ct: Tensor, mr: Tensor, size: tuple[int, int, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    starts = [int(rng.integers(length - side + 1)) for length, side in zip(ct.shape[1:], size, strict=True)]
+    x, y, z = (slice(start, start + side) for start, side in zip(starts, size, strict=True))
+    return ct[:, x, y, z], mr[:, x, y, z]
+
+
+def collapse() -> dict[str, Any]:
+    """DCGAN on digits, as configured and with a generator that learns ten times faster than it should."""
+    digits = Digits(size=16)
+    rng = np.random.default_rng(1)
+    real = digits.draw(rng, 256, "train", "single")["A"]
+    made: dict[str, Tensor] = {}
+    for name, lr in (("as configured, learning rate 2e-4", 2e-4), ("learning rate 1e-2", 1e-2)):
+        torch.manual_seed(0)
+        recipe = DCGAN(
+            image_shape=(1, 16, 16),
+            latent_dim=32,
+            generator_net=Component(name="dcgan", channels=32, upsampling="resize"),
+            discriminator_net=Component(name="dcgan", channels=32),
+            lr=lr,
+            ema_decay=0.9,
+        )
+        for _ in _trained(recipe, digits, "single", batch_size=64, num_steps=1000):
+            pass
+        sampler = recipe.sampler()
+        made[name] = sampler(sampler.latents(256, torch.Generator().manual_seed(0)))
+    panels = [(_grid(images[:36]), title) for title, images in (("digits", real), *made.items())]
+    _draw("collapse", panels, (-1.0, 1.0))
+    spread = {
+        name: round(float(torch.pdist(images.flatten(1)).median()), 2)
+        for name, images in {"digits": real, **made}.items()
+    }
+    return {"median_distance_of_two": spread}
+
+
+def _grid(images: Tensor) -> Image:
+    return np.asarray(mosaic(images, 6, 4), float) / 127.5 - 1
+
+
+def organ(run: Path) -> dict[str, Any]:
+    """A translation of the demo's run, and the same with a second liver planted into it; what the segmentor reads."""
+    options = TranslateOptions(precision="float32", features=False, cycle=False)
+    translator = load_translator(run, "BA", device="cpu", options=options)
+    reader = load_reader(RunDir(run), translator.target, options=options, device="cpu")
+    phantom = make_phantom((72, 0))
+    mr = Volume(phantom.mr, phantom.affine, None, phantom.mr.shape, None)
+    made = translator.translate(mr).image
+    spacing = np.linalg.norm(phantom.affine[:3, :3], axis=0)
+    planted = plant(made, phantom.labels, "doubled", "liver", spacing.tolist(), np.random.default_rng(5))
+    changed = np.argwhere(planted != made)
+    cut = int(np.median(changed[:, 2]))
+    read = {name: reader.read(mr, image) == 3 for name, image in (("translation", made), ("planted", planted))}
+    panels = [
+        (np.rot90(image[:, :, cut]), title)
+        for image, title in (
+            (phantom.mr / 1400 * 600 - 250, "MR"),
+            (phantom.ct, "true CT"),
+            (made, "translation"),
+            (planted, "with a second liver, planted"),
+        )
+    ]
+    outlines = [None, np.rot90(phantom.labels[:, :, cut] == 3), *(np.rot90(mask[:, :, cut]) for mask in read.values())]
+    _draw("organ", panels, SOFT_TISSUE_HU, outlines)
+    ml = float(np.prod(spacing)) / 1000
+    volumes = {"true": float((phantom.labels == 3).sum() * ml), **{k: float(v.sum() * ml) for k, v in read.items()}}
+    return {"liver_ml": {name: round(volume) for name, volume in volumes.items()}}
+
+
+def _trained(recipe: Any, source: Any, pairing: Any, *, batch_size: int, num_steps: int) -> Iterator[int]:
+    """Train, and yield the number of steps that were made."""
+    batches = SourceDataset(source, pairing=pairing, split="train", batch_size=batch_size, seed=0, num_steps=num_steps)
+    for step, batch in enumerate(batches):
+        recipe.training_step(batch, step / num_steps)
+        yield step + 1
+
+
+def _hu(image: Tensor) -> Tensor:
+    return (image.detach().float() + 1) * _HU + CT_WINDOW.low_hu
+
+
+def _draw(
+    name: str,
+    panels: list[tuple[Any, str]],
+    window: tuple[float, float],
+    outlines: list[Image | None] | None = None,
+) -> None:
+    """Panels side by side, all in one window of grey."""
+    with mpl.rc_context({"font.size": 8}):
+        figure = Figure(figsize=(2.1 * len(panels), 2.35), layout="constrained")
+        for place, (axes, (image, title)) in enumerate(
+            zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)
+        ):
+            axes.imshow(np.asarray(image, float), cmap="gray", vmin=window[0], vmax=window[1], interpolation="nearest")
+            axes.set_title(title, fontsize=8)
+            axes.axis("off")
+            if outlines and outlines[place] is not None:
+                axes.contour(outlines[place], levels=[0.5], colors=["#ff9d00"], linewidths=1.0)
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        figure.savefig(FOLDER / f"{name}.png", dpi=130, metadata={"Software": None})
+
+
+PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "checkerboard": lambda run: checkerboard(),
+    "steps": lambda run: steps(),
+    "collapse": lambda run: collapse(),
+    "organ": organ,
+}
+
+
+def main() -> int:
+    """Draw, measure, and keep the numbers of all parts in one file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"))
+    options = parser.parse_args()
+    record = FOLDER / "failures.json"
+    numbers = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    for name in options.only:
+        numbers[name] = PARTS[name](options.run)
+        print(name, numbers[name], flush=True)
+        numbers["versions"] = {"python": sys.version.split()[0], "torch": torch.__version__}
+        record.write_text(json.dumps(dict(sorted(numbers.items())), indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
