@@ -22,6 +22,7 @@ from typing import Any
 import nibabel as nib
 import pydicom
 import torch
+from pydicom.uid import UID
 from reliability_page import write_section
 
 from medgan.checkpoint import read_checkpoint
@@ -157,31 +158,31 @@ def _nrrd_bomb(folder: Path) -> Path:
     return folder / "x.nrrd"
 
 
-def _deflated_dicom(folder: Path) -> Path:
+def _dicom(syntax: UID, pixels: bytes) -> pydicom.Dataset:
+    """A CT image of nothing but its pixels."""
     one = pydicom.Dataset()
     one.file_meta = pydicom.dataset.FileMetaDataset()
-    one.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    one.file_meta.TransferSyntaxUID = syntax
     one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = pydicom.uid.CTImageStorage
-    one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = "2.25.1"
-    one.PixelData = bytes(2**22)
+    one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = UID("2.25.1")
+    one.PixelData = pixels
     one["PixelData"].VR = "OW"
+    return one
+
+
+def _deflated_dicom(folder: Path) -> Path:
+    one = _dicom(pydicom.uid.DeflatedExplicitVRLittleEndian, bytes(2**22))
     one.save_as(folder / "0.dcm", enforce_file_format=True)
     return folder
 
 
 def _wide_dicom(folder: Path) -> Path:
     """A slice of 65535 x 65535 pixels, 10 bytes of which are there."""
-    one = pydicom.Dataset()
-    one.file_meta = pydicom.dataset.FileMetaDataset()
-    one.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = pydicom.uid.CTImageStorage
-    one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = "2.25.1"
+    one = _dicom(pydicom.uid.ExplicitVRLittleEndian, bytes(10))
     one.SeriesInstanceUID, one.Modality = "2.25.2", "CT"
     one.ImagePositionPatient, one.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
     one.PixelSpacing, one.Rows, one.Columns, one.SamplesPerPixel = [1, 1], 65535, 65535, 1
     one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 1
-    one.PixelData = bytes(10)
-    one["PixelData"].VR = "OW"
     one.save_as(folder / "0.dcm", enforce_file_format=True)
     return folder
 

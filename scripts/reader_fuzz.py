@@ -63,6 +63,8 @@ def run_fuzz(count: int, seed: int, folder: Path, keep: Path | None = None) -> l
             content, damage = mutate(one, random.Random(f"{seed}/{number}"))
             path = one.write(folder / str(number % 2), content)
             outcome = reader.read(path)
+            if outcome.verdict == "slow":  # or another process was in the way
+                outcome = reader.read(path)
             found.append((one.name, damage, outcome))
             if keep is not None and outcome.verdict not in GOOD:
                 one.write(keep / f"{number}_{outcome.verdict}", content)
@@ -203,7 +205,7 @@ def _write(numbers: dict[str, Any]) -> None:
             "header; files cut, lengthened, repeated; words, numbers and lines of text headers; compressed files "
             "outside, or inside and packed again. Each goes through `read_header`, `read_volume` and `check --deep`. "
             "*Read* and *refused* (one line: place, reason, way out) are good; *died* is the end of the process, "
-            f"*slow* more than {SECONDS:.0f} s, *memory* a resident set above {MEBIBYTES} MiB.",
+            f"*slow* more than {SECONDS:.0f} s twice, *memory* a resident set above {MEBIBYTES} MiB.",
             {"columns": ["format", *verdicts], "rows": rows},
             f"Slowest file {numbers['slowest_s']} s; largest resident set {numbers['peak_mib']} MiB, of which Python "
             "and its libraries take most.",

@@ -258,7 +258,12 @@ def test_real_series_come_back_on_their_grids_and_name_nobody(tmp_path: Path, sc
         secrets = {str(e.value) for e in source.iterall() if e.VR in ("DA", "TM", "DT", "UI", "PN") and e.value}
     secrets |= {"STS_025", "IBSI", "1965292013600439"}
     secrets -= {str(source.FrameOfReferenceUID), str(source.SOPClassUID), str(CTImageStorage), str(MRImageStorage)}
-    found = [(name, value) for name, value in elements(tmp_path / "out") for secret in secrets if secret in value]
+    found = [
+        (name, value)
+        for name, value in elements(tmp_path / "out")
+        for secret in secrets
+        if secret in value and not (value.startswith("2.25.") and secret.isdigit())  # digits of a drawn UID are chance
+    ]
     assert found == []
 
 

@@ -253,7 +253,7 @@ def test_a_file_cut_short_is_refused(tmp_path, suffix):
         ("x.nii.gz", b"not gzip", "not a NIfTI file"),
         ("x.nii", gzip.compress(bytes(400)), "rename it to end in .nii.gz"),
         ("x.nrrd", b"NRRD0004\nnonsense\n", "ITK cannot read it"),
-        ("x.mha", b"", "ITK cannot read it"),
+        ("x.mha", b"", "not a MetaImage file"),
         ("x.txt", b"", "convert it to one of .nii.gz, .nii"),
     ],
 )

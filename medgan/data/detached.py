@@ -11,7 +11,8 @@ from medgan.data.inside import inside
 _HEADER_BYTES = 2**18  # that a header may have
 _NRRD_FIELD = re.compile(rb"^data ?file: *([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _META_FIELD = re.compile(rb"ElementDataFile\s*[=:]\s*([^\r\n]*)")
-_META_SIZE = re.compile(rb"^\s*(CompressedDataSize|HeaderSize)\s*[=:]\s*([^\r\n]*)", re.MULTILINE)
+_META_LINE = re.compile(r"\s*(\w+)\s*[=:]\s*(.*?)\s*")
+_AGAIN = "copy or export it again"
 
 
 def voxel_file(path: Path) -> Path:
@@ -39,7 +40,7 @@ def voxel_file(path: Path) -> Path:
         if not target.is_file():
             raise refusal(path, f"its voxels lie in {name!r}, which is not beside it", "copy both files", "cut_short")
     if not is_nrrd:
-        _check_sizes(path, head, target.stat().st_size)
+        _check_meta(path, _meta_header(head), target.stat().st_size)
     return target
 
 
@@ -49,10 +50,21 @@ def _meta_header(head: bytes) -> bytes:
     return head[: found.end()] if found else b""
 
 
-def _check_sizes(path: Path, head: bytes, held: int) -> None:
-    for name, raw in _META_SIZE.findall(_meta_header(head)):
-        text = raw.strip().decode("ascii", "replace")
+def _check_meta(path: Path, header: bytes, held: int) -> None:
+    """Refuse a MetaImage header without what ITK needs (it prints lines of its own about that), or one that asks for
+    more bytes than are held."""
+    lines = [_META_LINE.fullmatch(line) for line in header.decode("latin-1").splitlines()]
+    fields = {line[1]: line[2] for line in lines if line}
+    for name in ("CompressedDataSize", "HeaderSize"):
+        text = fields.get(name, "-1")
         if not re.fullmatch(r"-1|\d{1,15}", text) or int(text) > held:
-            raise refusal(
-                path, f"{name.decode()} = {text[:40]!r}, but its file has {held} bytes", "copy it again", "cut_short"
-            )
+            raise refusal(path, f"{name} = {text[:40]!r}, but its file has {held} bytes", "copy it again", "cut_short")
+    sizes = fields.get("DimSize", "").split()
+    is_whole = (
+        fields.get("NDims") == str(len(sizes))
+        and all(re.fullmatch(r"\d{1,15}", size) for size in sizes)
+        and re.fullmatch(r"MET_[A-Z_]+", fields.get("ElementType", ""))
+        and "ElementDataFile" in fields
+    )
+    if not is_whole:
+        raise refusal(path, "not a MetaImage file, or a damaged header (NDims, DimSize, ElementType)", _AGAIN)

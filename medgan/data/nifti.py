@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def load(path: Path) -> Any:
     """
     _check_extensions(path)
     try:
-        with nib.imageglobals.LoggingOutputSuppressor():
+        with _quiet():
             image: Any = nib.load(path)
     except Exception as error:  # nibabel raises whatever the garbage leads to
         raise _unreadable(path, error) from None
@@ -112,6 +114,17 @@ def storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             raise ValueError("integers beyond 32 bits do not fit a NIfTI file that every reader knows")
         return array.astype(np.int32)
     return array
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """nibabel without lines of its own about what it mends in a header."""
+    logger = nib.imageglobals.logger
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was_disabled
 
 
 def _check_extensions(path: Path) -> None:

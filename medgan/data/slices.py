@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from medgan.data.geometry import refusal
-from medgan.data.pixels import BIG_ENDIAN, Layout, read_dataset
+from medgan.data.pixels import BIG_ENDIAN, Layout, lenient, read_dataset
 
 _PIXEL_TAGS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation")
 _TAGS = (
@@ -51,6 +51,7 @@ class Slice:
     layout: Layout
 
 
+@lenient()
 def series_files(folder: Path) -> dict[str, tuple[Path, ...]]:
     """The files of each DICOM image series in a folder (not below it), by series UID; objects without pixels, such as
     an RTSTRUCT, are left out.
@@ -77,8 +78,7 @@ def series_files(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 def _should_be_image(header: Dataset) -> bool:
     """Whether an object without rows is a damaged image: it says so, or does not say what it is."""
-    meta = getattr(header, "file_meta", None)
-    said = _text(header, "SOPClassUID") or str(getattr(meta, "MediaStorageSOPClassUID", ""))
+    said = _text(header, "SOPClassUID") or _text(_meta(header), "MediaStorageSOPClassUID")
     return not said or "Image" in UID(said).name
 
 
@@ -93,6 +93,7 @@ def may_be_dicom(file: Path) -> bool:
     return head[128:] == _DICM or is_element
 
 
+@lenient()
 def read_slice(file: Path) -> Slice:
     """The header of one slice.
 
@@ -129,17 +130,15 @@ def _layout(header: Dataset, file: Path) -> Layout:
     allocated, stored = numbers["BitsAllocated"], numbers["BitsStored"]
     if allocated not in (8, 16, 32) or not 0 < stored <= allocated or numbers["PixelRepresentation"] not in (0, 1):
         raise refusal(file, f"pixels of {stored} in {allocated} bits", "export the series again")
-    syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
-    is_big_endian = syntax == BIG_ENDIAN
-    is_packed = bool(syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed)
+    syntax = UID(_text(_meta(header), "TransferSyntaxUID"))
     return Layout(
         rows=numbers["Rows"],
         columns=numbers["Columns"],
         allocated=allocated,
         stored=stored,
         is_signed=numbers["PixelRepresentation"] == 1,
-        is_packed=is_packed,
-        is_big_endian=is_big_endian,
+        is_packed=syntax.is_transfer_syntax and syntax.is_compressed,
+        is_big_endian=syntax == BIG_ENDIAN,
     )
 
 
@@ -166,6 +165,11 @@ def _text(header: Dataset, name: str) -> str:
         return "".join(letter for letter in str(header.get(name) or "") if letter.isprintable()).strip()
     except Exception:  # as above
         return ""
+
+
+def _meta(header: Dataset) -> Dataset:
+    """The elements in front, which tell how the others are stored; none where a file has no preamble."""
+    return getattr(header, "file_meta", None) or Dataset()
 
 
 def _uid(header: Dataset) -> str:
