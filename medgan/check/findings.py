@@ -40,6 +40,7 @@ KINDS: dict[str, Kind] = {
     "unreadable": Kind("error", "cannot be read", _AGAIN),
     "misnamed": Kind("error", "compressed under the name of a plain file", "rename it to .nii.gz, or use --fix"),
     "cut_short": Kind("error", "cut short or damaged", _AGAIN),
+    "checksum": Kind("error", "damaged: its checksum does not match", _AGAIN),
     "too_large": Kind("error", "larger than this machine's memory", "crop it, or use a larger machine"),
     "not_scalar_3d": Kind("error", "not a scalar 3D image", "one file per volume, one number per voxel"),
     "no_place": Kind("error", "singular or missing affine", "export it again from its source"),

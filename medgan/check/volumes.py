@@ -16,6 +16,7 @@ from medgan.check.findings import KINDS, Finding, finding
 from medgan.config import InputError
 from medgan.data import geometry
 from medgan.data.cases import Modality
+from medgan.data.checksum import is_damaged
 from medgan.data.geometry import RefusedError
 from medgan.data.volume import VolumeHeader, read_header, read_volume
 
@@ -94,6 +95,8 @@ def examine_image(path: Path, modality: Modality | None, *, deep: bool) -> tuple
     except InputError as error:
         return None, [refused(path, error)]
     facts, findings = _facts(header, modality, is_label=False), header_findings(header)
+    if array is not None and is_damaged(path, array.nbytes):
+        findings.append(finding("checksum", path, "what it unpacks to is not what was packed"))
     if array is not None:
         facts = replace(facts, **value_facts(array, header.affine))
         findings += voxel_findings(str(path), array, facts)
@@ -110,6 +113,8 @@ def examine_label(path: Path, *, deep: bool) -> tuple[Facts | None, list[Finding
     facts, findings = _facts(header, None, is_label=True), header_findings(header)
     if header.dtype.kind == "f":
         findings.append(finding("float_labels", path, f"stored as {header.dtype}"))
+    if array is not None and is_damaged(path, array.nbytes):
+        findings.append(finding("checksum", path, "what it unpacks to is not what was packed"))
     if array is not None:
         values, count = np.unique(array, return_counts=True)
         pairs = zip(values[:_MOST_VALUES].tolist(), count[:_MOST_VALUES].tolist(), strict=True)
@@ -186,7 +191,8 @@ def value_facts(array: npt.NDArray[Any], affine: geometry.Affine) -> dict[str, A
 def _digest(array: npt.NDArray[Any], affine: geometry.Affine) -> str:
     """Of the values in RAS order, so that copies in other orientations are the same; -0 and 0 are, too."""
     turned = nib.orientations.apply_orientation(array, nib.io_orientation(affine))  # type: ignore[no-untyped-call]
-    values = np.ascontiguousarray(turned, dtype=np.float32) + np.float32(0)
+    with np.errstate(all="ignore"):  # NaN and what float32 cannot hold are values, too
+        values = np.ascontiguousarray(turned, dtype=np.float32) + np.float32(0)
     digest = hashlib.sha256(str(values.shape).encode())
     digest.update(values.data)
     return digest.hexdigest()

@@ -19,6 +19,7 @@ Affine = npt.NDArray[np.float64]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Turns an affine of ITK or DICOM, into LPS, into one to RAS, and back."""
 
+_FAR_MM = 1e9
 _DEFLATE_LIMIT = 1032  # zlib packs no more than this many bytes into one
 
 
@@ -117,6 +118,9 @@ def check_affine(affine: Affine, place: Path) -> None:
     """
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise refusal(place, "its affine is not 4 x 4 finite numbers", "export it again from its source", "no_place")
+    if np.abs(affine).max() > _FAR_MM:
+        what = f"its affine places voxels {np.abs(affine).max():.3g} mm away"
+        raise refusal(place, what, "export it again from its source", "no_place")
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
         raise refusal(

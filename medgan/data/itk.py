@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medgan.data import geometry
-from medgan.data.detached import voxel_file
+from medgan.data.detached import find_body
 from medgan.data.geometry import LPS_TO_RAS, Source, refusal
 
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
@@ -29,7 +29,7 @@ def file_source(path: Path) -> Source:
     Raises:
         InputError: ITK cannot read it, it is no scalar 3D image, cannot be placed, or is larger than its file.
     """
-    sitk, image_io, held = _sitk(), _IMAGE_IO[path.suffix.lower()], voxel_file(path).stat().st_size
+    sitk, image_io, body = _sitk(), _IMAGE_IO[path.suffix.lower()], find_body(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
@@ -46,7 +46,8 @@ def file_source(path: Path) -> Source:
     dtype = _dtype(reader, path)
     geometry.check_voxels(shape, dtype, path)
     geometry.check_affine(affine, path)
-    geometry.check_size(path, int(np.prod(shape, dtype=object)) * dtype.itemsize, held, packed=True)
+    declared = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    geometry.check_size(path, declared, body.held, packed=body.packing != "none")
 
     def read() -> npt.NDArray[Any]:
         with _quiet(path):

@@ -205,7 +205,9 @@ def _check_forms(header: nib.Nifti1Header, affine: Affine, shape: tuple[int, ...
 def _array(image: Any, dtype: np.dtype[Any], place: Path) -> npt.NDArray[Any]:
     proxy = image.dataobj
     try:
-        array = proxy.get_scaled(dtype) if hasattr(proxy, "get_scaled") and dtype.kind == "f" else np.asanyarray(proxy)
+        with np.errstate(all="ignore"):  # what a slope makes of the largest numbers is inf
+            is_scaled = hasattr(proxy, "get_scaled") and dtype.kind == "f"
+            array = proxy.get_scaled(dtype) if is_scaled else np.asanyarray(proxy)
     except (OSError, EOFError, ValueError, zlib.error):
         raise refusal(
             place, "its voxels cannot be read: cut short or damaged", "copy or export it again", "cut_short"
