@@ -98,8 +98,10 @@ def table_of(checked: Checked, folder: Path) -> str:
     """The table as a terminal shows it, with places that start at the folder's parent."""
     text = StringIO()
     print_check(checked.findings, checked.volumes, Console(file=text, width=_WIDTH, no_color=True))
-    lines = (line.rstrip().replace(f"{folder.parent}/", "") for line in text.getvalue().splitlines())
-    return "\n".join(lines).strip("\n")
+    shown = text.getvalue()
+    for parent in (folder.resolve().parent, folder.parent):
+        shown = shown.replace(f"{parent}/", "")
+    return "\n".join(line.rstrip() for line in shown.splitlines()).strip("\n")
 
 
 def sts_cases(data: Path) -> Checked:

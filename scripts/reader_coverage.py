@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reader_mutations import make_seeds
 from reliability_page import write_section
 
 FORMATS = ("nifti1", "nifti1_gz", "nifti2", "nrrd", "nhdr", "mha", "mhd", "dicom")
@@ -32,6 +31,8 @@ def fuzz(name: str, corpus: Path, seconds: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["medgan", "nibabel", "pydicom", "gzip"]):
+        from reader_mutations import make_seeds
+
         from medgan.config import InputError
         from medgan.data.volume import read_header, read_volume
 
@@ -56,6 +57,8 @@ def fuzz(name: str, corpus: Path, seconds: int) -> None:
 
 def run(name: str, seconds: int) -> dict[str, Any]:
     """One format in a process of its own: how many inputs, branches and kept inputs, and how it ended."""
+    from reader_mutations import make_seeds  # not above: what is loaded before the fuzzer is not watched
+
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder, "corpus")
         corpus.mkdir()

@@ -116,7 +116,7 @@ def test_shear_and_a_grid_without_codes_are_warnings_and_a_trailing_axis_is_a_no
         (lambda hu: (hu + 500) / 1000, "no_hu", "no value below 0 HU (0 to 0.999): scaled?"),
         (lambda hu: hu / 1000, "no_hu", "values from -0.5 to 0.499 are no HU: scaled?"),
         (lambda hu: np.abs(hu) // 2, "modality", "named as CT, but its values (2 to 250) look like MR"),
-        (lambda hu: np.where(hu < -400, -1500, hu), "hu_floor", "down to -1500 (10.0 % of the voxels have this value)"),
+        (lambda hu: np.where(hu < -400, -1500, hu), "hu_floor", "down to -1500, 10 % of the voxels below -1024 HU"),
         (lambda hu: np.where(hu < -400, -1024, hu), None, ""),
     ],
 )
@@ -208,6 +208,27 @@ def test_an_empty_folder_is_a_finding_and_nothing_at_all_a_mistake(tmp_path):
     assert found(check([tmp_path])) == [("error", "no volume below this folder")]
     with pytest.raises(InputError, match="nothing to check"):
         run_check([])
+
+
+def test_several_processes_find_what_one_finds(tmp_path, monkeypatch):
+    for n in range(4):
+        save(tmp_path / f"{n}.nii.gz", image(n))
+    save(tmp_path / "flat.nii.gz", image() * 0)
+    monkeypatch.setattr("medgan.check._ALONE", 2)
+    one, two = (run_check([tmp_path], deep=True, workers=workers) for workers in (1, 2))
+    assert one == two
+    assert [finding.kind for finding in two.findings] == ["constant"]
+
+
+def test_the_words_of_a_table_for_its_domains_tell_modalities_and_stand_in_findings(tmp_path):
+    for name, values in (("a", np.abs(image()) + 24), ("b", image())):
+        save(tmp_path / f"{name}.nii", values)
+        save(tmp_path / f"{name}_labels.nii", label() if name == "a" else label() % 2)
+    rows = "p1,planning CT,a.nii,a_labels.nii\np2,T1w,b.nii,b_labels.nii\n"
+    (tmp_path / "cases.csv").write_text(f"subject,domain,image,label\n{rows}")
+    found = {one.kind: one.what for one in check([], table=tmp_path / "cases.csv")}
+    assert found["modality"].startswith("named as CT")
+    assert found["class_in_one_domain"] == "class 2 is in no label map of T1w"
 
 
 def test_findings_are_written_and_printed(tmp_path):

@@ -68,12 +68,14 @@ def expand(inputs: Iterable[Path]) -> tuple[list[Item], list[Finding]]:
 
 
 def case_items(cases: Sequence[Case], modalities: Mapping[Side, Modality]) -> list[Item]:
-    """Images and label maps of cases; without a given modality of its domain an image's name tells it."""
-    items = []
+    """Images and label maps of cases, each label map once although two images may share it; without a given modality
+    of its domain an image's name tells it."""
+    items, seen = [], set()
     for case in cases:
         known = modalities.get(case.domain) or path_modality(case.image)
         items.append(Item(case.image, False, known, case))
-        if case.label is not None:
+        if case.label is not None and case.label not in seen:
+            seen.add(case.label)
             items.append(Item(case.label, True, None, case))
     return items
 

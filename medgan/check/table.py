@@ -106,12 +106,13 @@ def _inventory(volumes: Sequence[Facts]) -> RenderableType:
 
 def _series_table(series: Sequence[Facts], root: str) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in ("series UID", "folder", "", "shape", "spacing in mm"):
-        table.add_column(name, overflow="fold", no_wrap=name != "folder")
+    for name in ("DICOM series", "", "shape", "spacing in mm"):
+        table.add_column(name, overflow="fold")
     for one in series:
         shape = " x ".join(map(str, one.shape))
         spacing = " x ".join(f"{length:.3g}" for length in one.spacing_mm)
-        table.add_row(one.series, _short(one.place, root), (one.modality or "").upper(), shape, spacing)
+        name = Text.assemble((_short(one.place, root), "bold"), f"\n{one.series}")
+        table.add_row(name, (one.modality or "").upper(), shape, spacing)
     return Padding(table, (1, 0, 0, 0))
 
 

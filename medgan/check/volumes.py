@@ -224,8 +224,8 @@ def value_findings(place: str, array: npt.NDArray[Any], facts: Facts) -> list[Fi
     if facts.modality == "ct" and low >= -10 and high <= 10:
         return [finding("no_hu", place, f"values from {span} are no HU: scaled?")]
     if facts.modality != "mr" and low < LOWEST_HU and (facts.modality == "ct" or _share(array, -200, 200) > 0.05):
-        share = 100 * float((array == low).mean())
-        return [finding("hu_floor", place, f"down to {low:g} ({share:.1f} % of the voxels have this value)")]
+        share = 100 * float((array < LOWEST_HU).mean())
+        return [finding("hu_floor", place, f"down to {low:g}, {share:.2g} % of the voxels below {LOWEST_HU} HU")]
     return []
 
 
