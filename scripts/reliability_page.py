@@ -21,7 +21,7 @@ _HEAD = """# Nothing breaks, nothing is lost
 <!-- Written by scripts/reliability_page.py from the files in docs/results/reliability/. -->
 
 What was tried to break medgan, and what became of it. Each section names its command; the numbers behind it lie in
-[reliability/](reliability/).
+`docs/results/reliability/`.
 """
 
 

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK
 
 from medgan.check import run_check
+from medgan.config import InputError
 from medgan.data.checksum import is_damaged
 from medgan.data.detached import find_body
 from medgan.data.volume import read_volume
@@ -40,7 +41,7 @@ def write(path: Path, *, damaged: bool, is_label: bool = False) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["x.nii.gz", "x.mha", "x_label.nii.gz"])
+@pytest.mark.parametrize("name", ["x.nii.gz", "x_label.nii.gz"])
 def test_a_byte_that_changed_is_an_error_although_it_can_be_read(tmp_path, name):
     sound = write(tmp_path / name, damaged=False, is_label="label" in name)
     expected = read_volume(sound).array
@@ -49,6 +50,14 @@ def test_a_byte_that_changed_is_an_error_although_it_can_be_read(tmp_path, name)
     assert (read_volume(damaged).array != expected).sum() == 1
     found = {one.kind: one.severity for one in run_check([damaged], deep=True).findings}
     assert found["checksum"] == "error"
+
+
+def test_a_packed_metaimage_file_that_is_damaged_is_refused(tmp_path):
+    assert np.array_equal(read_volume(write(tmp_path / "x.mha", damaged=False)).array, VALUES)
+    with pytest.raises(InputError, match="not as they were packed"):
+        read_volume(write(tmp_path / "x.mha", damaged=True))
+    found = {one.kind for one in run_check([tmp_path / "x.mha"], deep=True).findings}
+    assert found == {"checksum"}
 
 
 def test_a_packed_nrrd_file_that_is_damaged_or_cut_behind_its_voxels_is_an_error(tmp_path):

@@ -18,7 +18,7 @@ def check(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Volumes, folders, globs, zips, DICOM folders, CASES.csv, EXPERIMENT.yaml.",
             show_default=False,
         ),

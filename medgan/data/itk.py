@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from medgan.data import geometry
+from medgan.data.checksum import is_damaged
 from medgan.data.detached import find_body
 from medgan.data.geometry import LPS_TO_RAS, Source, refusal
 
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+_AGAIN = "copy or export it again"
 SUFFIXES = tuple(_IMAGE_IO)
 """The files that `file_source` takes, in lower case."""
 
@@ -50,6 +52,8 @@ def file_source(path: Path) -> Source:
     geometry.check_size(path, declared, body.held, packed=body.packing != "none")
 
     def read() -> npt.NDArray[Any]:
+        if body.packing == "zlib" and is_damaged(path, declared):  # ITK would take what it can unpack
+            raise refusal(path, "its voxels cannot be unpacked, or not as they were packed", _AGAIN, "checksum")
         with _quiet(path):
             return _array(sitk.ReadImage(str(path), imageIO=image_io))
 
