@@ -74,7 +74,7 @@ KINDS: dict[str, Kind] = {
         "warning", "neither qform nor sform holds: left and right are a guess", "convert it again from DICOM"
     ),
     "no_hu": Kind("warning", "CT that is not in HU", "apply the rescale slope and intercept of its DICOM header"),
-    "hu_floor": Kind("warning", "CT padded below -1024 HU", "the HU window clips it; --fix raises it to -1024"),
+    "hu_floor": Kind("warning", "CT with values below -1024 HU", "the HU window clips it; --fix raises it to -1024"),
     "modality": Kind("warning", "does not look like the modality in its name", "look at it; check name and table"),
     "same_image": Kind("warning", "one image under several names", "keep one, or give the copies one subject"),
     "label_apart": Kind("warning", "label map on the grid of no image beside it", "check which image it belongs to"),
