@@ -144,7 +144,7 @@ def main(words: Sequence[str] | None = None) -> None:
     numbers["sts as cases"] = _numbers(checked, time.perf_counter() - began)
     blocks.append(f"### sts as the study's case table\n\n```\n{table_of(checked, data / 'sts')}\n```")
     found = sum(row[-1] == "yes" for row in rows)
-    intro = [
+    intro: list[str | Mapping[str, Any]] = [
         f"Every file of five folders of public volumes, voxels included. {found} of {len(rows)} oddities that the "
         "provenance of these files tells are found; a volume of which nothing odd is told has to be read.",
         {"columns": ["folder", "file", "told", "finding", "found"], "rows": rows},

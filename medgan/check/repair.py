@@ -1,14 +1,19 @@
 """Mended copies of what can be mended without a guess; the originals stay as they are."""
 
+# mypy: allow-untyped-calls
+# (nibabel has types, but most of its functions do not)
+
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 
 from medgan.check.findings import KINDS, Finding
 from medgan.check.volumes import LOWEST_HU
@@ -100,7 +105,7 @@ def _mend_one(path: Path, target: Path, kinds: set[str]) -> list[str]:
             shutil.copyfile(path, part)
             done.append("renamed to .nii.gz")
             source = part
-        image: nib.Nifti1Image = nib.load(source)  # type: ignore[assignment]
+        image: Any = nib.load(source)
         header = image.header.copy()
         for kind in HEADER_KINDS:
             if kind in kinds and kind in _HEADERS:
@@ -109,7 +114,7 @@ def _mend_one(path: Path, target: Path, kinds: set[str]) -> list[str]:
                     return []
                 done.append(phrase)
         if len(done) > ("misnamed" in kinds):
-            nib.save(type(image)(np.asanyarray(image.dataobj), None, header), part)  # type: ignore[no-untyped-call]
+            nib.save(type(image)(np.asanyarray(image.dataobj), None, header), part)
             source = part
         try:
             volume = read_volume(source)
@@ -122,7 +127,7 @@ def _mend_one(path: Path, target: Path, kinds: set[str]) -> list[str]:
                 done.append(phrase)
         if array is not volume.array:
             image = image_like(storable(array).reshape(volume.disk_shape), volume.affine, volume.header)
-            nib.save(image, part)  # type: ignore[no-untyped-call]
+            nib.save(image, part)
         part.replace(target)
         return done
     finally:
@@ -145,33 +150,33 @@ def _in_mm(header: nib.Nifti1Header) -> str:
         header[name] = float(header[name]) * factor
     for name in ("srow_x", "srow_y", "srow_z"):
         header[name] = np.asarray(header[name], dtype=np.float64) * factor
-    header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
+    header.set_xyzt_units("mm")
     return f"voxel sizes in mm: {' x '.join(f'{length:.3g}' for length in spacing)}"
 
 
-Array = np.ndarray  # of any shape and type
+Array = npt.NDArray[Any]
 
 
-def _finite(array: Array) -> tuple[Array, str]:  # type: ignore[type-arg]
+def _finite(array: Array) -> tuple[Array, str]:
     bad = ~np.isfinite(array)
     low = array[~bad].min()
     return np.where(bad, low, array), f"{int(bad.sum())} of {array.size} voxels were not finite: now {low:g}"
 
 
-def _raised(array: Array) -> tuple[Array, str]:  # type: ignore[type-arg]
+def _raised(array: Array) -> tuple[Array, str]:
     below = int((array < LOWEST_HU).sum())
     return np.maximum(
         array, array.dtype.type(LOWEST_HU)
     ), f"{below} of {array.size} voxels were below {LOWEST_HU} HU: now {LOWEST_HU}"
 
 
-def _whole(array: Array) -> tuple[Array, str]:  # type: ignore[type-arg]
+def _whole(array: Array) -> tuple[Array, str]:
     narrow = np.dtype(np.uint8 if array.min() >= 0 and array.max() < 256 else np.int16)
     return array.astype(narrow), f"stored as {narrow}"
 
 
 _HEADERS: dict[str, Callable[[nib.Nifti1Header], str]] = {"qform": _without_qform, "units": _in_mm}
-_VALUES: dict[str, Callable[[Array], tuple[Array, str]]] = {  # type: ignore[type-arg]
+_VALUES: dict[str, Callable[[Array], tuple[Array, str]]] = {
     "not_finite": _finite,
     "hu_floor": _raised,
     "float_labels": _whole,

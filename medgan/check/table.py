@@ -25,7 +25,7 @@ _EXAMPLES = 3
 def print_check(findings: Sequence[Finding], volumes: Sequence[Facts] = (), console: Console | None = None) -> None:
     """What there is, what is wrong with it, and the count of findings in one last line."""
     console = console or Console()
-    root = _common_folder([one.place for one in (*findings, *volumes)])
+    root = _common_folder([*(one.place for one in findings), *(one.place for one in volumes)])
     if any(one.series for one in volumes):
         console.print(_series_table([one for one in volumes if one.series], root))
     if volumes:
@@ -111,8 +111,8 @@ def _series_table(series: Sequence[Facts], root: str) -> RenderableType:
     for one in series:
         shape = " x ".join(map(str, one.shape))
         spacing = " x ".join(f"{length:.3g}" for length in one.spacing_mm)
-        name = Text.assemble((_short(one.place, root), "bold"), f"\n{one.series}")
-        table.add_row(name, (one.modality or "").upper(), shape, spacing)
+        place = Text.assemble((_short(one.place, root), "bold"), f"\n{one.series}")
+        table.add_row(place, (one.modality or "").upper(), shape, spacing)
     return Padding(table, (1, 0, 0, 0))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -128,7 +128,7 @@ def _patient_spacing_mm(one: Facts) -> tuple[float, float, float]:
     return (ordered[0], ordered[1], ordered[2]) if min(ordered) > 0 else one.spacing_mm
 
 
-def _mm(lengths: Sequence[float] | np.ndarray) -> str:  # type: ignore[type-arg]
+def _mm(lengths: Iterable[float]) -> str:
     return " x ".join(f"{length:.3g}" for length in lengths) + " mm"
 
 

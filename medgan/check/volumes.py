@@ -1,5 +1,8 @@
 """One volume: what its header says, what its voxels look like, and what is wrong with them."""
 
+# mypy: allow-untyped-calls
+# (nibabel has types, but most of its functions do not)
+
 from __future__ import annotations
 
 import hashlib
@@ -69,7 +72,7 @@ class Facts:
     @property
     def orientation(self) -> str:
         """Where the array's axes point, such as RAS."""
-        return "".join(nib.aff2axcodes(np.array(self.affine)))  # type: ignore[no-untyped-call]
+        return "".join(nib.aff2axcodes(np.array(self.affine)))
 
     def summary(self) -> dict[str, Any]:
         """The facts as JSON has them."""
@@ -190,7 +193,7 @@ def value_facts(array: npt.NDArray[Any], affine: geometry.Affine) -> dict[str, A
 
 def _digest(array: npt.NDArray[Any], affine: geometry.Affine) -> str:
     """Of the values in RAS order, so that copies in other orientations are the same; -0 and 0 are, too."""
-    turned = nib.orientations.apply_orientation(array, nib.io_orientation(affine))  # type: ignore[no-untyped-call]
+    turned = nib.orientations.apply_orientation(array, nib.io_orientation(affine))
     with np.errstate(all="ignore"):  # NaN and what float32 cannot hold are values, too
         values = np.ascontiguousarray(turned, dtype=np.float32) + np.float32(0)
     digest = hashlib.sha256(str(values.shape).encode())
