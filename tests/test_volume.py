@@ -262,6 +262,17 @@ def test_garbage_is_refused(tmp_path, name, content, word):
     assert_refused(tmp_path / name, word)
 
 
+def test_a_damaged_metaimage_prints_nothing_beside_its_refusal(tmp_path, capfd):
+    path = tmp_path / "x.mha"
+    SimpleITK.WriteImage(SimpleITK.Image([4, 4, 4], SimpleITK.sitkInt16), str(path))
+    content = path.read_bytes().replace(b"ElementSpacing = 1 1 1", b"ElementSpacing = 1 1")
+    path.write_bytes(content.replace(b"NDims = 3\n", b"").replace(b"DimSize", b"NDims = 3\nDimSize"))
+    assert content != path.read_bytes()
+    with pytest.raises(InputError, match="ITK cannot read it"):
+        read_volume(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_missing_file_is_refused(tmp_path):
     assert_refused(tmp_path / "none.nii", "no such file")
 

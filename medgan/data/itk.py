@@ -6,6 +6,8 @@ in ITK (Z, Y, X; LPS).
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from medgan.data.geometry import LPS_TO_RAS, Source, refusal
 
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _AGAIN = "copy or export it again"
+_lock = threading.Lock()
 SUFFIXES = tuple(_IMAGE_IO)
 """The files that `file_source` takes, in lower case."""
 
@@ -88,10 +91,30 @@ def _quiet(path: Path) -> Iterator[None]:
     is_shown = process.GetGlobalWarningDisplay()
     process.SetGlobalWarningDisplay(False)
     try:
-        yield
+        with _silent_stderr():
+            yield
     except RuntimeError:
         raise refusal(
             path, "ITK cannot read it", "check that the file is whole and of the kind that its name says"
         ) from None
     finally:
         process.SetGlobalWarningDisplay(is_shown)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Without what MetaImage's reader prints past Python, for one thread at a time."""
+    with _lock:
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is none
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(nowhere)
+            os.close(kept)
