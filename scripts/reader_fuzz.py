@@ -41,7 +41,7 @@ class Outcome:
         verdict: "read", "refused", "traceback", "died", "slow" or "memory".
         line: of the refusal, without the path; the last line of a traceback; the signal.
         seconds: of the reading.
-        peak_mib: the largest resident set of the process meanwhile.
+        peak_mib: the largest resident set meanwhile, that of the decoder included.
     """
 
     verdict: str
@@ -147,8 +147,16 @@ def _serve(pipe: Connection) -> None:
 
 
 def _peak_mib() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+    """The largest resident set of this process since it was asked last, and of its decoder since that started."""
+    children = [file.read_text().split() for file in Path("/proc/self/task").glob("*/children")]
+    peak = 0
+    for process in ("self", *(child for some in children for child in some)):
+        try:
+            lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        except OSError:  # it has just ended
+            continue
+        peak += sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return peak / 1024
 
 
 def outcomes(found: Sequence[tuple[str, str, Outcome]]) -> dict[str, Any]:
@@ -207,8 +215,8 @@ def _write(numbers: dict[str, Any]) -> None:
             "*Read* and *refused* (one line: place, reason, way out) are good; *died* is the end of the process, "
             f"*slow* more than {SECONDS:.0f} s twice, *memory* a resident set above {MEBIBYTES} MiB.",
             {"columns": ["format", *verdicts], "rows": rows},
-            f"Slowest file {numbers['slowest_s']} s; largest resident set {numbers['peak_mib']} MiB, of which Python "
-            "and its libraries take most.",
+            f"Slowest file {numbers['slowest_s']} s; largest resident set {numbers['peak_mib']} MiB, that of the "
+            "process which decodes compressed pixels included; Python and its libraries take most of it.",
         ],
         numbers=numbers,
         packages=("medgan", "nibabel", "simpleitk", "pydicom", "numpy"),
