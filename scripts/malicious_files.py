@@ -209,7 +209,7 @@ ATTACKS = (
     Attack("NIfTI.gz, header extension of 1 GiB", _nifti_gzip_bomb, read_volume, "header extensions"),
     Attack("NIfTI.gz, voxels 2 GiB behind the header", _nifti_far, read_volume, "voxels begin at byte"),
     Attack("MetaImage that asks for 1 TiB", _meta_bomb, read_header, "CompressedDataSize"),
-    Attack("NRRD of 30000^3 voxels in 28 bytes", _nrrd_bomb, read_header, "declares 50291.4 GiB"),
+    Attack("NRRD of 30000^3 voxels in 23 bytes", _nrrd_bomb, read_header, "declares 50291.4 GiB"),
     Attack("DICOM, deflated as a whole", _deflated_dicom, read_volume, "deflated as a whole"),
     Attack("DICOM slice of 65535 x 65535 in 10 bytes", _wide_dicom, read_volume, "declares"),
 )
