@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,36 +131,23 @@ def test_killed_in_mid_run_the_same_command_ends_with_the_same_bytes(tmp_path: P
     assert lines(killed.train / "validation.jsonl") == lines(whole.train / "validation.jsonl")
 
 
-def test_two_ranks_on_one_patch_each_equal_one_rank_on_both(tmp_path: Path) -> None:
-    one, two = store(tmp_path / "one"), store(tmp_path / "two")
-    recipe = {key: value for key, value in RECIPE.items() if not key.startswith(("num", "seg"))}
-    recipe |= {"name": "cyclegan", "pool_size": 0}
-    recipe["discriminator_net"] = {**RECIPE["discriminator_net"], "norm": "none"}  # a norm leaves biases to rounding
-    fit(one, recipe, num_steps=3, batch_size=2)
-    script = tmp_path / "rank.py"
-    script.write_text(
-        "import sys, torch; torch.set_num_threads(1); sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path; from medgan.rundir import RunDir; from test_train import fit\n"
-        f"fit(RunDir(Path(sys.argv[2])), {recipe!r}, num_steps=3, batch_size=1)\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(script), str(Path(__file__).parent), str(two.path)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    first, second = (torch.load(run.checkpoint("last"), weights_only=True)["networks"] for run in (one, two))
-    for key, value in first.items():
-        if isinstance(value, torch.Tensor):
-            assert (value.float() - second[key].float()).abs().mean() < 1e-6, (
-                key
-            )  # Adam enlarges rounding here and there
-    for mine, theirs in zip(lines(one.train / "losses.jsonl"), lines(two.train / "losses.jsonl"), strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-4)
-
-
 def test_losses_that_are_not_finite_stop_the_run_and_name_the_term(tmp_path: Path) -> None:
     run = store(tmp_path)
     with pytest.raises(InputError, match=r"G/cycle_A.*not finite.*lower recipe.lr"):
         fit(run, {**RECIPE, "lambda_cycle": 1e39}, num_steps=8)
     assert not run.checkpoint("last").exists()
+
+
+def test_maps_that_wait_in_main_memory_change_nothing(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "offloaded.py").write_text(block)
+    plain, offloaded = store(tmp_path / "plain"), store(tmp_path / "offloaded")
+    fit(plain, num_steps=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        fit(offloaded, {**RECIPE, "name": "offloaded.Offloaded"}, num_steps=2)
+    assert weights(plain) == weights(offloaded)
 
 
 def test_pairs_are_wanted_by_a_paired_recipe(tmp_path: Path) -> None:

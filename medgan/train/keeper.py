@@ -92,21 +92,26 @@ class Keeper:
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob("*.part"):
             part.unlink()  # of a killed training, while it wrote
-        damaged: list[str] = []
+        damaged: list[Path] = []
         for path in self.run.resumable_checkpoints():
             try:
-                state = read_checkpoint(path)
-            except InputError as error:
-                damaged.append(str(error))
+                step = read_checkpoint(path)["step"]
+            except InputError:
+                damaged.append(path)
                 continue
+            for other in damaged:
+                other.replace(other.with_suffix(".damaged"))
             if damaged:
-                last = self.run.checkpoint("last")
-                if last.exists() and path != last:
-                    last.replace(last.with_suffix(".damaged"))
-                _tell(f"{damaged[0]}; going on from the one before, of step {state['step']}")
-                link(path, last)
+                names = ", ".join(other.with_suffix(".damaged").name for other in damaged)
+                _tell(f"{damaged[0]}: damaged, kept as {names}; going on from the one before, of step {step}")
+                link(path, self.run.checkpoint("last"))
             return path
-        return damaged[0] if damaged else None
+        if damaged:
+            return (
+                f"{damaged[0]}: damaged, and so are all that training could go on from; bring one back from a copy, "
+                "or name another folder"
+            )
+        return None
 
 
 def own_state(recipe: Recipe) -> dict[str, Any]:
