@@ -153,7 +153,7 @@ def killed(recipe: str, run: Path, rng: random.Random, seconds: float, is_writin
     child = started(recipe, run)
     begun = time.perf_counter()
     if is_writing:
-        part, nth, delay = run / "train/checkpoints/last.part", rng.randrange(1, 6), rng.uniform(0, 0.004)
+        part, nth, delay = run / "train/checkpoints/last.part", rng.randrange(1, 4), rng.uniform(0, 0.004)
         wait_for_writes(part, nth, child)
         time.sleep(delay)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 MAIN = "seg_cyclegan"
 SEED = 0
 SHAPE = (16, 16, 12)
-STEPS = {"num_steps": 8, "checkpoint_every": 2, "validate_every": 4, "preview_every": 8, "log_every": 3}
+STEPS = {"num_steps": 6, "checkpoint_every": 2, "validate_every": 3, "preview_every": 6, "log_every": 3}
 TINY = {"precision": "float32", "validation_patches": 1}
 NETS = {
     "generator_net": {"name": "unet", "channels": 8, "levels": 1},

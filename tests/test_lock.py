@@ -32,14 +32,10 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_held_run_is_refused_and_a_killed_holder_frees_it(tmp_path: Path) -> None:
-    process = holder(tmp_path)
-    with (
-        pytest.raises(InputError, match=rf"process {process.pid} on .* is writing this run; wait for it"),
-        hold(tmp_path),
-    ):
-        pass
-    process.kill()
-    process.wait()
+    with holder(tmp_path) as process:
+        with pytest.raises(InputError, match=rf"process {process.pid} on .* is writing this run; wait"), hold(tmp_path):
+            pass
+        process.kill()
     assert (tmp_path / "lock").exists(), "its note stays behind"
     with hold(tmp_path) as mine:
         assert mine is not None

@@ -12,6 +12,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
+from medgan.config import InputError
+
 Item = TypeVar("Item")
 
 
@@ -19,6 +21,7 @@ def launch(device: torch.device, bf16: bool) -> Fabric:
     """This process among its ranks, as ``torchrun`` or SLURM started them; a single one otherwise."""
     nodes, per_node = _ranks()
     kind, _, index = str(device).partition(":")
+    _meet_anew(kind)
     fabric = Fabric(
         accelerator=kind,
         devices=[int(index)] if index and per_node == 1 else per_node,
@@ -96,6 +99,29 @@ class Ranks:
         carried = [item]
         dist.broadcast_object_list(carried, src=0, group=self._group)
         return carried[0]
+
+
+def _meet_anew(kind: str) -> None:
+    """Let ranks that ``torchrun`` has started again meet under a name of this attempt.
+
+    It keeps its store of addresses from attempt to attempt, and those of dead ranks would be waited for without end
+    (pytorch issue 135712). Attempts are counted on each node by itself: only a single node can do without its switch.
+
+    Raises:
+        InputError: started again on several nodes without that switch.
+    """
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if not attempt or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if count != int(os.environ["LOCAL_WORLD_SIZE"]):
+        raise InputError(
+            "torchrun: ranks on several nodes cannot meet again, as it keeps the addresses of dead ones; set the "
+            "environment variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on every node and run the same command again"
+        )
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    backend = "nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.PrefixStore(f"attempt_{attempt}", store), rank=rank, world_size=count)
 
 
 def _ranks() -> tuple[int, int]:
