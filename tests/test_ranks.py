@@ -27,7 +27,10 @@ ALIKE: dict[str, dict[str, Any]] = {  # what makes a batch more than its samples
     "warmup": 0.2,
 }
 NETS = {
-    "stylegan2": {"discriminator_net": Component(name="stylegan2", channels=4, max_channels=8, group=1)},
+    "stylegan2": {  # its path lengths take the classes of the first half of a batch
+        "discriminator_net": Component(name="stylegan2", channels=4, max_channels=8, group=1),
+        "num_classes": 0,
+    },
     **{
         name: {"discriminator_net": Component(name="patchgan", channels=8, layers=1, norm="none")}
         for name in ("pix2pix", "cyclegan", "conditional_cyclegan", "seg_cyclegan", "cut")
