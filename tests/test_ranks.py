@@ -15,10 +15,11 @@ from test_recipes import FLAT, OPTIONS, SIZE
 from test_resume import same
 
 from medgan.checkpoint import read_checkpoint
-from medgan.config import Component
+from medgan.config import Component, InputError
 from medgan.recipes import RECIPES
 from medgan.rundir import RunDir
 from medgan.train.keeper import own_state
+from medgan.train.ranks import launch, started
 
 HERE = Path(__file__).parent
 ALIKE: dict[str, dict[str, Any]] = {  # what makes a batch more than its samples is left out: pools, groups, chunks
@@ -122,3 +123,30 @@ def test_what_is_a_ranks_own_is_all_but_the_weights() -> None:
     assert "pool._extra_state" in names
     assert any(name.endswith("running_mean") for name in names)
     assert not names & dict(recipe.named_parameters()).keys()
+
+
+@pytest.mark.parametrize(
+    ("variables", "nodes_and_ranks"),
+    [
+        ({}, (1, 1)),
+        ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, (2, 4)),
+        ({"SLURM_NTASKS": "8", "SLURM_NNODES": "2"}, (1, 1)),  # in a job, but not started by srun
+        ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"}, (2, 4)),
+    ],
+)
+def test_ranks_are_those_that_torchrun_or_srun_started(
+    variables: dict[str, str], nodes_and_ranks: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "WORLD_SIZE", "LOCAL_WORLD"))]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert started() == nodes_and_ranks
+
+
+def test_ranks_on_several_nodes_do_not_wait_for_dead_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_USE_AGENT_STORE": "True", "RANK": "0"}
+    for name, value in (facts | {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="set the environment variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        launch(torch.device("cpu"), bf16=False)

@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 def launch(device: torch.device, bf16: bool) -> Fabric:
     """This process among its ranks, as ``torchrun`` or SLURM started them; a single one otherwise."""
-    nodes, per_node = _ranks()
+    nodes, per_node = started()
     kind, _, index = str(device).partition(":")
     _meet_anew(kind)
     fabric = Fabric(
@@ -124,8 +124,8 @@ def _meet_anew(kind: str) -> None:
     dist.init_process_group(backend, store=dist.PrefixStore(f"attempt_{attempt}", store), rank=rank, world_size=count)
 
 
-def _ranks() -> tuple[int, int]:
-    """Number of nodes, and of ranks on each."""
+def started() -> tuple[int, int]:
+    """How many nodes ``torchrun`` or SLURM has started ranks on, and how many on each."""
     if "WORLD_SIZE" in os.environ:
         per_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return int(os.environ["WORLD_SIZE"]) // per_node, per_node
