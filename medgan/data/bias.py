@@ -40,7 +40,7 @@ class BiasField:
 
     def divide(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """`image` (X, Y, Z) without the field: the brightness of the body as a whole stays."""
-        return image.astype(np.float32) / np.exp(self.on(image.shape))
+        return np.asarray(image.astype(np.float32) / np.exp(self.on(image.shape)), dtype=np.float32)
 
     def on(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The logarithm of the field at every voxel of an image of this shape."""

@@ -276,7 +276,7 @@ def _inside(image: Any, mask: Any) -> npt.NDArray[Any]:
 def _interpolated(x: Array, places: Sequence[float], values: Sequence[float]) -> Array:
     given = _float(x)
     if isinstance(given, np.ndarray):
-        return np.interp(given, places, values).astype(given.dtype)
+        return np.asarray(np.interp(given, places, values), dtype=given.dtype)
     import torch
 
     plain = np.interp(given.detach().cpu().numpy(), places, values)

@@ -83,6 +83,6 @@ def _body_mm(case: Case, domain: PreparedDomain) -> NDArray[np.float64]:
     whole_mm = np.array(volume.array.shape)[list(grid.axes)] * np.array(volume.spacing_mm)[list(grid.axes)]
     margin = domain.preprocess.crop_margin_mm
     if margin is None or not body.any():
-        return whole_mm
+        return np.asarray(whole_mm, dtype=np.float64)
     found_mm = np.array([(last - first) for first, last in bounding_box(body)]) * mm
-    return np.minimum(found_mm + 2 * margin, whole_mm)
+    return np.asarray(np.minimum(found_mm + 2 * margin, whole_mm), dtype=np.float64)

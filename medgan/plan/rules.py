@@ -102,7 +102,7 @@ def steps_within(wanted: int, hours: float | None, seconds_per_step: float) -> i
 def _round(steps: float) -> int:
     """To two digits."""
     digits = max(0, int(math.log10(max(steps, 1))) - 1)
-    return max(1, round(steps / 10**digits)) * int(10**digits)
+    return max(1, round(steps / 10**digits)) * int(math.pow(10, digits))
 
 
 def workers_beside(cores: int, on_gpu: bool) -> int:

@@ -16,7 +16,6 @@ from medgan.data.store import StoredCase
 from medgan.data.volume import read_volume
 
 _UNITS = {"ct": "HU", "mr": "MR signal as stored", "other": "as stored"}
-_BODY = "body"
 
 
 def draw_quality(case: StoredCase, original: Path, folder: Path, *, modality: str, classes: Mapping[int, str]) -> Path:
@@ -43,17 +42,18 @@ def draw_quality(case: StoredCase, original: Path, folder: Path, *, modality: st
     before = _on_grid(original, affine, case.shape)
     inside = before[body] if body.any() else before
     low, high = (float(value) for value in np.percentile(inside, (0.5, 99.5)))
-    names = {0: _BODY, **{value: name for value, name in classes.items() if value > 0}}
-    outline = np.where(body, 0, -1)
+    inner = {value: name for value, name in classes.items() if value > 0}
+    body_value = max(inner, default=0) + 1
+    outline = np.where(body, body_value, 0)
     panels = [
         Panel("as stored", before, (low, max(high, low + 1e-6)), _UNITS[modality]),
         Panel("prepared", image, (-1.0, 1.0), "what networks see", outlines=((outline, "dotted", "outline"),)),
     ]
     label = case.label
     if label is not None:
-        shown = np.where(np.asarray(label) > 0, label, -1)
+        shown = np.maximum(np.asarray(label), 0)
         panels.append(Panel("labels", image, (-1.0, 1.0), "what networks see", outlines=((shown, "solid", "labels"),)))
-    figure = draw_cuts(panels, affine, _middle(body), names)
+    figure = draw_cuts(panels, affine, _middle(body), {**inner, body_value: "body"})
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part.png")
     figure.savefig(partial, dpi=110)

@@ -102,8 +102,8 @@ class Subject:
 
     def _placed(self) -> list[Prepared]:
         """Both images on their working grids; a pair shows the body where both do."""
-        volumes = {case.domain: self._corrected(case) for case in self.cases}
-        labels = {case.domain: _labels(case, self.classes) for case in self.cases}
+        volumes: dict[str, Volume] = {case.domain: self._corrected(case) for case in self.cases}
+        labels: dict[str, Volume | None] = {case.domain: _labels(case, self.classes) for case in self.cases}
         options = self.domains[self._sides[0]].preprocess.registration
         if options is not None and len(self.cases) == 2:
             self._lay_onto(volumes, labels, options)
