@@ -94,9 +94,9 @@ def _cases(name: str, work: Path, sts: Path) -> Path:
 
 
 def _make_large(folder: Path) -> None:
-    """CT of 512 x 512 x 300 and MR of 320 x 320 x 60 voxels, of three bodies each to learn from and one to watch."""
+    """CT of 512 x 512 x 300 and MR of 320 x 320 x 60 voxels, one body each to learn from and one to watch."""
     rows = []
-    for number in range(4):
+    for number in range(2):
         body = make_phantom([7, number], (64, 64, 50))
         for domain, array, shape, mm in (
             ("CT", body.ct, (512, 512, 300), (0.8, 0.8, 1.25)),
