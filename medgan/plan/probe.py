@@ -15,7 +15,7 @@ from medgan.config import Component, InputError
 from medgan.data.grid import Triple, triple
 from medgan.plan.memory import Sample, StepModel
 
-VOXELS_CPU = (16_000, 32_000, 48_000)  # of the patches tried: seconds each on a processor
+VOXELS_CPU = (16_000, 32_000, 64_000)  # of the patches tried: seconds each on a processor
 VOXELS_GPU = (260_000, 520_000, 1_000_000)  # 64, 80 and 100 voxels along each axis
 
 
