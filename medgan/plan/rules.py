@@ -101,8 +101,8 @@ def steps_within(wanted: int, hours: float | None, seconds_per_step: float) -> i
 
 def _round(steps: float) -> int:
     """To two digits."""
-    digits = max(0, int(math.log10(max(steps, 1))) - 1)
-    return max(1, round(steps / 10**digits)) * int(math.pow(10, digits))
+    unit = int(math.pow(10, max(0, int(math.log10(max(steps, 1))) - 1)))
+    return max(1, round(steps / unit)) * unit
 
 
 def workers_beside(cores: int, on_gpu: bool) -> int:
