@@ -42,6 +42,7 @@ from medgan.translate.reader import load_reader
 
 FOLDER = ROOT / "docs" / "pictures"
 SOFT_TISSUE_HU = (-250.0, 350.0)
+_GAS = 6  # the label
 _INSIDE = np.ones((1, 1, 5, 5), bool)  # of a tissue: two pixels from its edge
 _HU = (CT_WINDOW.high_hu - CT_WINDOW.low_hu) / 2  # of one unit in [-1, 1]
 
@@ -178,9 +179,9 @@ def organ(run: Path) -> dict[str, Any]:
     made = translator.translate(mr).image
     spacing = np.linalg.norm(phantom.affine[:3, :3], axis=0)
     planted = plant(made, phantom.labels, "doubled", "liver", spacing.tolist(), np.random.default_rng(5))
-    changed = np.argwhere(planted != made)
-    cut = int(np.median(changed[:, 2]))
-    read = {name: reader.read(mr, image) == 3 for name, image in (("translation", made), ("planted", planted))}
+    cut = int(np.median(np.argwhere(planted != made)[:, 2]))
+    read = {name: reader.read(mr, image) for name, image in (("translation", made), ("planted", planted))}
+    maps = {"true": phantom.labels, **read}
     panels = [
         (np.rot90(image[:, :, cut]), title)
         for image, title in (
@@ -190,11 +191,14 @@ def organ(run: Path) -> dict[str, Any]:
             (planted, "with a second liver, planted"),
         )
     ]
-    outlines = [None, np.rot90(phantom.labels[:, :, cut] == 3), *(np.rot90(mask[:, :, cut]) for mask in read.values())]
-    _draw("organ", panels, SOFT_TISSUE_HU, outlines)
+    _draw("organ", panels, SOFT_TISSUE_HU, [None, *(np.rot90(found[:, :, cut] == _GAS) for found in maps.values())])
     ml = float(np.prod(spacing)) / 1000
-    volumes = {"true": float((phantom.labels == 3).sum() * ml), **{k: float(v.sum() * ml) for k, v in read.items()}}
-    return {"liver_ml": {name: round(volume) for name, volume in volumes.items()}}
+    classes = {"liver": (3,), "gas": (_GAS,), "bone and marrow": (4, 5)}
+    volumes = {
+        organ: {name: round(float(np.isin(found, values).sum() * ml)) for name, found in maps.items()}
+        for organ, values in classes.items()
+    }
+    return {"read_ml": volumes}
 
 
 def previews(run: Path) -> dict[str, Any]:
