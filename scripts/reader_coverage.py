@@ -1,7 +1,8 @@
 """The readers under a coverage-guided fuzzer: inputs that reach new code are kept and damaged further.
 
     pip install 'medgan[fuzz]'
-    python scripts/reader_coverage.py --seconds 60          each format for so long, numbers to docs/results/reliability
+    python scripts/reader_coverage.py --seconds 60                 each format for so long, to docs/results/reliability
+    python scripts/reader_coverage.py --seconds 60 --only dicom    one format; the others' numbers stay
 
 Atheris (libFuzzer for Python) watches the branches of medgan's readers, nibabel, pydicom and gzip. It ends at whatever
 is raised and no refusal, at 5 s for one input, and at 1 GiB of memory. ITK and numpy are not watched, but run.
@@ -10,18 +11,28 @@ is raised and no refusal, at 5 s for one input, and at 1 GiB of memory. ITK and 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reliability_page import write_section
+from reliability_page import RESULTS, write_section
 
-FORMATS = ("nifti1", "nifti1_gz", "nifti2", "nrrd", "nhdr", "mha", "mhd", "dicom")
+FORMATS = ("nifti1", "nifti1_gz", "nifti2", "nrrd", "nhdr", "dicom")
 SEED = 1
+_COLUMNS = {
+    "format": "format",
+    "seconds": "seconds",
+    "inputs": "inputs",
+    "began": "branches of the seed",
+    "branches": "branches",
+    "kept": "inputs kept",
+    "end": "fault",
+}
 _DONE = re.compile(r"#(\d+)\s+DONE\s+cov: (\d+) ft: (\d+) corp: (\d+)")
 _FIRST = re.compile(r"#\d+\s+INITED\s+cov: (\d+)")
 
@@ -78,28 +89,41 @@ def run(name: str, seconds: int) -> dict[str, Any]:
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--only", choices=FORMATS, help="one format; the numbers of the others stay")
     parser.add_argument("--target", choices=FORMATS, help=argparse.SUPPRESS)
     parser.add_argument("--corpus", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.target:
         fuzz(options.target, options.corpus, options.seconds)
         return
-    found = []
-    for name in FORMATS:
-        found.append(run(name, options.seconds))
-        print(found[-1], flush=True)
+    known = _known() if options.only else {}
+    for name in [options.only] if options.only else FORMATS:
+        known[name] = {**run(name, options.seconds), "seconds": options.seconds}
+        print(known[name], flush=True)
+        _write([known[one] for one in FORMATS if one in known])
+
+
+def _known() -> dict[str, dict[str, Any]]:
+    """The numbers that stand, by format."""
+    file = RESULTS / "reliability" / "readers_coverage.json"
+    if not file.is_file():
+        return {}
+    return {one["format"]: one for one in json.loads(file.read_text(encoding="utf-8"))["numbers"]["formats"]}
+
+
+def _write(found: Sequence[Mapping[str, Any]]) -> None:
     total = sum(one.get("inputs", 0) for one in found)
-    rows = [[one.get(key, "") for key in ("format", "inputs", "began", "branches", "kept", "end")] for one in found]
+    rows = [[one.get(key, "") for key in _COLUMNS] for one in found]
     write_section(
         "readers_coverage",
         order=11,
         title="Readers under a coverage-guided fuzzer",
-        command=f"scripts/reader_coverage.py --seconds {options.seconds}",
+        command=f"scripts/reader_coverage.py --seconds {max(one['seconds'] for one in found)}",
         blocks=[
             "Atheris damages the same sound volumes and keeps what reaches new branches of medgan's readers, nibabel "
-            f"and pydicom: {total} inputs, {options.seconds} s for each format. *Fault* is what it stops at: anything "
+            f"and pydicom: {total} inputs. *Fault* is what it stops at: anything "
             "raised that is no one-line refusal, the end of the process, 5 s for one input, or 1 GiB.",
-            {"columns": ["format", "inputs", "branches of the seed", "branches", "inputs kept", "fault"], "rows": rows},
+            {"columns": list(_COLUMNS.values()), "rows": rows},
         ],
         numbers={"formats": found},
         packages=("medgan", "atheris", "nibabel", "simpleitk", "pydicom"),
