@@ -1,5 +1,7 @@
 """Shapes, ranges and what a voxel may depend on, in 2D and 3D."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from medgan.networks.blocks import (
     Upsample,
     crop_to,
     pad_to_multiple,
+    recompute_blocks,
     refuse_wrong_gradients,
 )
 
@@ -122,3 +125,29 @@ def test_a_map_of_two_voxels_is_refused_where_its_gradients_would_be_wrong() -> 
             layer(thin)
         with pytest.raises(InputError, match="2 voxels along x"):
             layer(thin)
+
+
+@pytest.mark.parametrize("make", [*GENERATORS.values(), *SEGMENTORS.values()])
+def test_recomputed_blocks_keep_less_and_give_the_same_gradients(make: Callable[..., torch.nn.Module]) -> None:
+    kept: list[int] = []
+
+    def count(x: torch.Tensor) -> torch.Tensor:
+        kept[-1] += x.numel()
+        return x
+
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        network = make(2, 1, 2, channels=8)
+        assert not recompute or recompute_blocks(network)
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+            out = network(torch.linspace(-1, 1, 32 * 32).view(1, 1, 32, 32))
+        out.square().sum().backward()
+        gradients.append([p.grad for p in network.parameters()])
+    assert kept[1] < 0.7 * kept[0]
+    assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
+
+
+def test_a_network_without_blocks_has_none_to_recompute() -> None:
+    assert not recompute_blocks(PatchGAN(2, 1, channels=8))

@@ -195,6 +195,28 @@ def test_two_half_batches_averaged_equal_one_whole(name: str, spatial_dims: int)
         torch.testing.assert_close((mine + theirs) / 2, one, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.at_once])
+def test_a_batch_in_two_parts_takes_the_step_of_the_whole(name: str, spatial_dims: int) -> None:
+    """Labels alike in both parts: Dice pools its batch."""
+    images = {key: torch.cat([value[:1]] * 2) for key, value in batch(spatial_dims).items()}
+    if name != "segmentation":
+        images |= {key: value[:2] for key, value in batch(spatial_dims).items() if not key.startswith("label")}
+        images = {key: value for key, value in images.items() if not key.startswith("label")}
+    whole, parts = (make(name, spatial_dims, **({"pool_size": 0} if "cyclegan" in name else {})) for _ in range(2))
+    seen = [recipe.training_step_in_parts(images, 0.9, count) for recipe, count in ((whole, 1), (parts, 2))]
+    for term, loss in seen[0].items():
+        torch.testing.assert_close(seen[1][term], loss, rtol=1e-4, atol=1e-6, msg=term)
+    for player, optimizer in whole.optimizers.items():
+        for group, other in zip(optimizer.param_groups, parts.optimizers[player].param_groups, strict=True):
+            for one, two in zip(group["params"], other["params"], strict=True):
+                torch.testing.assert_close(two.grad, one.grad, rtol=1e-3, atol=1e-5)
+    averages = [
+        {key: v for key, v in weights(recipe).items() if key.endswith("n_averaged")} for recipe in (whole, parts)
+    ]
+    assert averages[0] == averages[1]
+
+
 def test_the_segmentation_term_follows_its_schedule() -> None:
     recipe = make("seg_cyclegan", 2, seg_warmup=0.05, seg_start=0.2, seg_ramp=0.2, seg_fakes_start=0.6, beta_seg=2.0)
     assert set(step(recipe, 0, 2, progress=0.01)) == {"S/real_A", "S/real_B"}

@@ -48,7 +48,7 @@ class ResNetGenerator(nn.Module):
     ) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(levels + 1)]
-        self.multiple = 2**levels
+        self.multiple, self.block_types = 2**levels, (ResidualBlock,)
         stem = conv(spatial_dims, in_channels, widths[0], stem_kernel)
         layers: list[nn.Module] = [stem]
         for fine, coarse in pairwise(widths):

@@ -17,6 +17,7 @@ class _Padded(nn.Module, ABC):
     body: nn.Module
     multiple: int
     spatial_dims: SpatialDims
+    block_types: tuple[type[nn.Module], ...]
 
     def forward(self, image: Tensor) -> Tensor:
         logits = self.body(pad_to_multiple(image, self.multiple).contiguous())
@@ -51,9 +52,10 @@ class SegResNetSegmentor(_Padded):
         blocks: Annotated[int, Field(ge=1, description="residual blocks per level")] = 1,
     ) -> None:
         super().__init__()
+        from monai.networks.blocks.segresnet_block import ResBlock
         from monai.networks.nets.segresnet import SegResNet
 
-        self.multiple, self.spatial_dims = 2**levels, spatial_dims
+        self.multiple, self.spatial_dims, self.block_types = 2**levels, spatial_dims, (ResBlock,)
         self.body = SegResNet(
             spatial_dims=spatial_dims,
             init_filters=channels,
@@ -87,9 +89,9 @@ class UNetSegmentor(_Padded):
         ] = 16,
     ) -> None:
         super().__init__()
-        from monai.networks.nets.basic_unet import BasicUNet
+        from monai.networks.nets.basic_unet import BasicUNet, TwoConv
 
-        self.multiple, self.spatial_dims = 16, spatial_dims
+        self.multiple, self.spatial_dims, self.block_types = 16, spatial_dims, (TwoConv,)
         widths = (channels, channels, channels * 2, channels * 4, channels * 8, channels)
         self.body = BasicUNet(
             spatial_dims, in_channels, out_channels, widths, norm=("group", {"num_groups": 8}), upsample="nontrainable"

@@ -63,7 +63,7 @@ class UNetGenerator(nn.Module):
     ) -> None:
         super().__init__()
         widths = [min(channels * 2**level, max_channels) for level in range(levels + 1)]
-        self.multiple = 2**levels
+        self.multiple, self.block_types = 2**levels, (ResidualBlock, Merge)
         self.encoder_channels = (in_channels, *widths)
         self.stem = conv(spatial_dims, in_channels, widths[0])
         self.encoders = nn.ModuleList(_stack(spatial_dims, width, blocks, norm) for width in widths)

@@ -74,6 +74,7 @@ class ConditionalCycleGAN(Recipe):
     """
 
     pairing: ClassVar[Pairing] = "unpaired"
+    at_once: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -150,8 +151,8 @@ class ConditionalCycleGAN(Recipe):
             "D/B": self.game.discriminator(judged_B, self.D_B(self.pool_B(seen_B.detach()))),
         }
         self.update("D", losses_D)
-        self.ema_AB.update_parameters(self.G_AB)
-        self.ema_BA.update_parameters(self.G_BA)
+        self.follow(self.ema_AB, self.G_AB)
+        self.follow(self.ema_BA, self.G_BA)
         return losses_G | losses_D
 
     @torch.no_grad()

@@ -34,6 +34,7 @@ class CycleGAN(Recipe):
     """
 
     pairing: ClassVar[Pairing] = "unpaired"
+    at_once: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -105,8 +106,8 @@ class CycleGAN(Recipe):
             "D/B": self.game.discriminator(self.D_B(real_B), self.D_B(self.pool_B(fake_B.detach()))),
         }
         self.update("D", losses_D)
-        self.ema_AB.update_parameters(self.G_AB)
-        self.ema_BA.update_parameters(self.G_BA)
+        self.follow(self.ema_AB, self.G_AB)
+        self.follow(self.ema_BA, self.G_BA)
         return losses_G | losses_D
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 Pairing = Literal["unpaired", "paired", "single"]
 Direction = Literal["AB", "BA"]
@@ -50,6 +51,8 @@ class Recipe(nn.Module, ABC):
     loop seeds from (seed, step).
 
     Attributes:
+        at_once: whether every loss of a step is that of the networks as they were before the step, whichever player has
+            moved since; then a batch may go through them in parts.
         optimizers: one per player.
         average_gradients: what ranks do with a player's gradients.
         clip_norm: largest gradient norm of a player; None: any.
@@ -57,11 +60,13 @@ class Recipe(nn.Module, ABC):
     """
 
     pairing: ClassVar[Pairing]
+    at_once: ClassVar[bool] = False
     optimizers: dict[str, Optimizer]
 
     def __init__(self) -> None:
         super().__init__()
         self.optimizers = {}
+        self._part, self._parts = 0, 1
         self.average_gradients: Callable[[list[Tensor]], None] = _alone
         self.clip_norm: float | None = None
         self.gradient_norms: dict[str, Tensor] | None = None
@@ -69,6 +74,24 @@ class Recipe(nn.Module, ABC):
     @abstractmethod
     def training_step(self, batch: Batch, progress: float) -> Losses:
         """One step of the paper's algorithm, every player's update included. `progress` runs from 0 to 1."""
+
+    def training_step_in_parts(self, batch: Batch, progress: float, parts: int) -> Losses:
+        """`training_step` of a batch that goes through the networks in equal parts, their gradients summed.
+
+        The step is that of the whole batch (`at_once` recipes; losses that are means over samples; networks without
+        batch norm), with the memory of a part. Losses are means over the parts.
+        """
+        if parts == 1:
+            return self.training_step(batch, progress)
+        assert self.at_once
+        self._parts = parts
+        means: Losses = {}
+        for self._part in range(parts):
+            share = {key: value.chunk(parts)[self._part] for key, value in batch.items()}
+            for name, loss in self.training_step(share, progress).items():
+                means[name] = means.get(name, 0.0) + loss.detach() / parts
+        self._part, self._parts = 0, 1
+        return means
 
     @abstractmethod
     def validation_step(self, batch: Batch) -> Losses:
@@ -95,10 +118,14 @@ class Recipe(nn.Module, ABC):
         return min(1.0, 2.0 * (1.0 - progress))
 
     def update(self, player: str, losses: Losses) -> None:
-        """One step of a player: zero, sum, backward, average over ranks, clip, step."""
+        """One step of a player: zero, sum, backward, average over ranks, clip, step; in parts, step after the last."""
         optimizer = self.optimizers[player]
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack([loss.float() for loss in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        if self._part == 0:
+            optimizer.zero_grad(set_to_none=True)
+        total = torch.stack([loss.float() for loss in losses.values()]).sum() / self._parts
+        total.backward()  # type: ignore[no-untyped-call]
+        if not self._is_last_part:
+            return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.average_gradients([p.grad for p in parameters if p.grad is not None])
         if self.gradient_norms is not None:
@@ -107,6 +134,15 @@ class Recipe(nn.Module, ABC):
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         optimizer.step()
         torch.clear_autocast_cache()  # else what follows in this step would see the weights of before
+
+    def follow(self, average: AveragedModel, network: nn.Module) -> None:
+        """Move an average of weights towards a network's, once per step."""
+        if self._is_last_part:
+            average.update_parameters(network)
+
+    @property
+    def _is_last_part(self) -> bool:
+        return self._part == self._parts - 1
 
     def set_progress(self, progress: float) -> None:
         """Set every player's learning rate for this moment of the training."""

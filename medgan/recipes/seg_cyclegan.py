@@ -43,6 +43,7 @@ class SegCycleGAN(Recipe):
     """
 
     pairing: ClassVar[Pairing] = "unpaired"
+    at_once: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -155,8 +156,8 @@ class SegCycleGAN(Recipe):
             [(real_A, label_A), (fake_A, label_B)] if fakes else [(real_A, label_A)],
             [(real_B, label_B), (fake_B, label_A)] if fakes else [(real_B, label_B)],
         )
-        self.ema_AB.update_parameters(self.G_AB)
-        self.ema_BA.update_parameters(self.G_BA)
+        self.follow(self.ema_AB, self.G_AB)
+        self.follow(self.ema_BA, self.G_BA)
         return losses_G | losses_D | losses_S
 
     def _update_segmentors(self, looks_A: list[tuple[Tensor, Tensor]], looks_B: list[tuple[Tensor, Tensor]]) -> Losses:
@@ -168,8 +169,8 @@ class SegCycleGAN(Recipe):
             ):
                 losses[f"S/{kind}_{key}"] = weight * soft_dice_cross_entropy(network(image), label)
         self.update("S", losses)
-        self.ema_S_A.update_parameters(self.S_A)
-        self.ema_S_B.update_parameters(self.S_B)
+        self.follow(self.ema_S_A, self.S_A)
+        self.follow(self.ema_S_B, self.S_B)
         return losses
 
     @torch.no_grad()

@@ -27,6 +27,7 @@ class Segmentation(Recipe):
     """
 
     pairing: ClassVar[Pairing] = "single"
+    at_once: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Segmentation(Recipe):
         """Nothing to learn from a batch without labels: its loss is 0."""
         losses = {"S/real": soft_dice_cross_entropy(self.S(batch["A"]), _label(batch))}
         self.update("S", losses)
-        self.ema.update_parameters(self.S)
+        self.follow(self.ema, self.S)
         return losses
 
     @torch.no_grad()

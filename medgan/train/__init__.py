@@ -9,7 +9,7 @@ import torch
 from medgan.checkpoint import choose_device, is_bf16, write_checkpoint
 from medgan.config import Component, InputError, bind
 from medgan.lock import hold
-from medgan.networks.blocks import refuse_wrong_gradients
+from medgan.networks.blocks import recompute_blocks, refuse_wrong_gradients
 from medgan.recipes import RECIPES, Recipe
 from medgan.rundir import RunDir
 from medgan.train.finite import Fault, NotFiniteError
@@ -77,10 +77,26 @@ def _begun(
     recipe.average_gradients = ranks.average_gradients
     recipe.to(ranks.fabric.device)
     refuse_wrong_gradients(recipe)
+    _spare_memory(recipe, recipe_choice.name, options)
     supply = Supply(ranks.fabric, recipe, options, run, seed, samples)
     facts = {"recipe": recipe_choice.model_dump(mode="json"), "seed": seed, **supply.facts}
     keeper = Keeper(run, ranks, recipe, facts, options.keep_last)
     return Loop(ranks, recipe, supply, keeper, options, seed)
+
+
+def _spare_memory(recipe: Recipe, name: str, options: TrainOptions) -> None:
+    """Let blocks compute their maps again, and see that a batch may go through the networks in parts, as asked.
+
+    Raises:
+        InputError: this recipe, or this batch, cannot.
+    """
+    if options.recompute and not recompute_blocks(recipe):
+        raise InputError(f"train.recompute: the networks of {name} have no blocks; leave it off")
+    place = f"train.accumulate={options.accumulate}"
+    if options.accumulate > 1 and not recipe.at_once:
+        raise InputError(f"{place}: the players of {name} move in turn within a step; lower train.batch_size instead")
+    if options.batch_size % options.accumulate:
+        raise InputError(f"{place}: does not divide train.batch_size={options.batch_size}; give a divisor of it")
 
 
 def _without(fault: Fault, training: Loop) -> set[int]:

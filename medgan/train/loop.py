@@ -90,7 +90,7 @@ class Loop:
         self.recipe.set_progress(progress)
         self.recipe.gradient_norms = {} if self._due(self.options.log_every) else None
         with self.fabric.autocast():
-            losses = self.recipe.training_step(batch, progress)
+            losses = self.recipe.training_step_in_parts(batch, progress, self.options.accumulate)
         self.tally.add(losses)
         self.finite.note(self.step, losses)
 

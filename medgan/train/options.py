@@ -38,6 +38,12 @@ class TrainOptions(StrictModel):
     augment: Augment | None = Field(Augment(), description="of patches, on the fly; null: off")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm of a player; null: off")
     precision: Precision = Field("auto", description="of the networks; auto: bf16 where the processor has it")
+    accumulate: int = Field(
+        1, gt=0, description="parts in which a batch goes through the networks before a step: the same step, less memory"
+    )
+    recompute: bool = Field(
+        False, description="compute the maps inside blocks again for the gradients, not keep them: less memory, slower"
+    )
     workers: int = Field(0, ge=0, description="processes that cut patches; 0: in the training process")
     log_every: int = Field(20, gt=0, description="steps between lines of losses.jsonl, means since the last")
     validate_every: int = Field(500, gt=0, description="steps between looks at the validation patients")
