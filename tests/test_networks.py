@@ -1,5 +1,6 @@
 """Shapes, ranges and what a voxel may depend on, in 2D and 3D."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +17,7 @@ from medgan.networks.blocks import (
     recompute_blocks,
     refuse_wrong_gradients,
 )
+from medgan.networks.slabs import SlabConv3d, in_slabs
 
 SIZES = {2: (21, 18), 3: (13, 10, 7)}
 
@@ -147,6 +149,22 @@ def test_recomputed_blocks_keep_less_and_give_the_same_gradients(make: Callable[
         gradients.append([p.grad for p in network.parameters()])
     assert kept[1] < 0.7 * kept[0]
     assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize(("size", "stride"), [((6, 5, 4), 1), ((8, 6, 5), 2), ((5, 5, 5), 1)])
+def test_a_small_map_in_two_slabs_is_convolved_as_one(size: tuple[int, int, int], stride: int) -> None:
+    torch.manual_seed(0)
+    whole = torch.nn.Sequential(torch.nn.Conv3d(3, 4, 3, stride=stride, padding=1))
+    slabs = in_slabs(copy.deepcopy(whole))
+    assert isinstance(slabs[0], SlabConv3d)
+    gradients = []
+    for network in (whole, slabs):
+        x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        y = network(x)
+        y.square().sum().backward()
+        gradients.append([y, x.grad, *(p.grad for p in network.parameters())])
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_without_blocks_has_none_to_recompute() -> None:

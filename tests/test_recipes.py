@@ -228,7 +228,7 @@ def test_the_segmentation_term_follows_its_schedule() -> None:
 
 
 def test_the_generators_learn_from_labels_through_frozen_segmentors() -> None:
-    recipe = make("seg_cyclegan", 2, lambda_adv=0.0, lambda_cycle=0.0, seg_start=0.0, seg_ramp=0.0)
+    recipe = make("seg_cyclegan", 2, lambda_adv=0.0, lambda_cycle=0.0, seg_start=0.0, seg_ramp=0.0, seg_fakes_start=1.0)
     recipe.lambda_identity = recipe.lambda_gradient = 0.0
     recipe.update = lambda player, losses: (  # type: ignore[method-assign]
         torch.stack([loss.float() for loss in losses.values()]).sum().backward() if player == "G" else None
@@ -237,6 +237,19 @@ def test_the_generators_learn_from_labels_through_frozen_segmentors() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in recipe.G_AB.network.head.parameters())
     assert all(p.grad is None for p in recipe.S_B.parameters())
     assert all(p.grad is None for p in recipe.D_B.parameters())
+
+
+def test_what_s_reads_once_teaches_both_players_as_if_read_twice() -> None:
+    """With a weight of 0 for G's term, S reads translations for itself; its gradients must be the same."""
+    gradients, losses = [], []
+    for beta in (0.0, 2.0):
+        recipe = make("seg_cyclegan", 2, seg_start=0.0, seg_ramp=0.0, beta_seg=beta, seg_fakes_weight=0.7)
+        losses.append(recipe.training_step(batch(2), 0.9))
+        gradients.append([p.grad for network in (recipe.S_A, recipe.S_B) for p in network.parameters()])
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
+    for term in ("S/fake_A", "S/fake_B", "S/real_A"):
+        torch.testing.assert_close(losses[1][term], losses[0][term])
 
 
 def test_missing_labels_leave_the_segmentor_of_that_domain_alone() -> None:

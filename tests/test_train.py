@@ -74,6 +74,9 @@ def test_a_run_leaves_losses_previews_and_checkpoints(tmp_path: Path) -> None:
     assert [line["step"] for line in lines(run.train / "validation.jsonl")] == [2, 4]
     assert [path.name for path in sorted((run.train / "previews").glob("*.png"))] == ["0000004.png"]
     assert any((run.train / "tensorboard").iterdir())
+    times = lines(run.train / "times.jsonl")
+    assert [line["step"] for line in times] == [2, 4]
+    assert all(line["seconds"] > 0 and 0 < line["waiting"] < 1 for line in times)
     best = torch.load(run.checkpoint("best"), weights_only=True)
     assert best["recipe"]["name"] == "seg_cyclegan"
     assert best["domains"]["B"]["name"] == "MR"
@@ -180,3 +183,24 @@ def test_a_preview_is_seen_as_radiologists_look() -> None:
     row, column = (int(places[0]) for places in (picture == 255).nonzero())
     assert row > picture.shape[0] / 2
     assert column < picture.shape[1] / 2
+
+
+def test_a_batch_in_parts_and_blocks_computed_again_train_alike(tmp_path: Path) -> None:
+    plain, spared = store(tmp_path / "plain"), store(tmp_path / "spared")
+    fit(plain, num_steps=3)
+    fit(spared, num_steps=3, recompute=True)
+    assert weights(plain) == weights(spared)
+    fit(store(tmp_path / "parts"), num_steps=2, batch_size=2, accumulate=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("seg_cyclegan", {"accumulate": 2, "batch_size": 3}, "does not divide train.batch_size=3"),
+        ("pix2pix", {"accumulate": 2, "batch_size": 2}, "move in turn"),
+    ],
+)
+def test_a_batch_that_cannot_go_in_parts_is_refused(name: str, options: Any, told: str, tmp_path: Path) -> None:
+    recipe = RECIPE if name == "seg_cyclegan" else {"name": name, "generator_net": RECIPE["generator_net"]}
+    with pytest.raises(InputError, match=told):
+        fit(store(tmp_path), recipe, num_steps=2, **options)

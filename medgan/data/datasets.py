@@ -167,17 +167,19 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         shape, size = np.array(case.shape), self.patch_size
         room = shape - size
         start = np.where(room < 0, room // 2, np.clip(np.floor(centre) - size // 2, 0, np.maximum(room, 0))).astype(int)
-        image = self._cut(case.image, start, self.background, np.float32)
+        image = self._cut(case.image, start, self.background, torch.float32)
         label = case.label
-        return image, None if label is None else self._cut(label, start, 0, np.int64)
+        return image, None if label is None else self._cut(label, start, 0, torch.int64)
 
-    def _cut(self, array: NDArray[Any], start: NDArray[np.int_], fill: float, dtype: type[Any]) -> Tensor:
-        patch = np.full(self.patch_size, fill, dtype=dtype)
+    def _cut(self, array: NDArray[Any], start: NDArray[np.int_], fill: float, dtype: torch.dtype) -> Tensor:
         low = np.maximum(start, 0)
         high = np.minimum(start + self.patch_size, array.shape)
         source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        patch[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))] = array[source]
-        return torch.from_numpy(patch.reshape(1, *self.patch_size[self._kept_axes]))
+        patch = torch.from_numpy(np.array(array[source])).to(dtype)  # off the map first: torch converts faster
+        if patch.shape != tuple(self.patch_size):
+            inner, patch = patch, torch.full(tuple(self.patch_size), fill, dtype=dtype)
+            patch[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))] = inner
+        return patch.reshape(1, *self.patch_size[self._kept_axes])
 
 
 def _pairs(cases_A: list[StoredCase], cases_B: list[StoredCase]) -> tuple[list[StoredCase], list[StoredCase]]:

@@ -25,6 +25,7 @@ from medgan.recipes.parts import (
     frozen,
     generator,
     intensity_distance,
+    judged,
 )
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
 
@@ -145,10 +146,10 @@ class ConditionalCycleGAN(Recipe):
                 losses_G["G/idt_A"] = self.lambda_identity * l1_loss(self.G_BA(real_A, classes), real_A)
                 losses_G["G/idt_B"] = self.lambda_identity * l1_loss(self.G_AB(real_B, classes), real_B)
             self.update("G", losses_G)
-        judged_B = self.D_B(with_class(real_B, classes, self.num_classes))
+        told_B = with_class(real_B, classes, self.num_classes)
         losses_D = {
-            "D/A": self.game.discriminator(self.D_A(real_A), self.D_A(self.pool_A(fake_A.detach()))),
-            "D/B": self.game.discriminator(judged_B, self.D_B(self.pool_B(seen_B.detach()))),
+            "D/A": self.game.discriminator(*judged(self.D_A, real_A, self.pool_A(fake_A.detach()))),
+            "D/B": self.game.discriminator(*judged(self.D_B, told_B, self.pool_B(seen_B.detach()))),
         }
         self.update("D", losses_D)
         self.follow(self.ema_AB, self.G_AB)

@@ -23,6 +23,7 @@ from medgan.recipes.parts import (
     frozen,
     generator,
     intensity_distance,
+    judged,
 )
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
 
@@ -122,7 +123,7 @@ class CUT(Recipe):
         """Equation 5."""
         source, real = batch[self.direction[0]], batch[self.direction[1]]
         fake = self.G(source)
-        losses_D = {"D/real": self.game.discriminator(self.D(real), self.D(fake.detach()))}
+        losses_D = {"D/real": self.game.discriminator(*judged(self.D, real, fake.detach()))}
         self.update("D", losses_D)
         with frozen(self.D):
             losses_G = {

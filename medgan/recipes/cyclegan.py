@@ -22,6 +22,7 @@ from medgan.recipes.parts import (
     frozen,
     generator,
     intensity_distance,
+    judged,
 )
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
 
@@ -102,8 +103,8 @@ class CycleGAN(Recipe):
                 losses_G["G/gradient_B"] = self.lambda_gradient * gradient_difference(fake_A, real_B)
             self.update("G", losses_G)
         losses_D = {
-            "D/A": self.game.discriminator(self.D_A(real_A), self.D_A(self.pool_A(fake_A.detach()))),
-            "D/B": self.game.discriminator(self.D_B(real_B), self.D_B(self.pool_B(fake_B.detach()))),
+            "D/A": self.game.discriminator(*judged(self.D_A, real_A, self.pool_A(fake_A.detach()))),
+            "D/B": self.game.discriminator(*judged(self.D_B, real_B, self.pool_B(fake_B.detach()))),
         }
         self.update("D", losses_D)
         self.follow(self.ema_AB, self.G_AB)

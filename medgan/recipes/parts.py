@@ -107,6 +107,25 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+@contextmanager
+def gradients_times(factor: float, *networks: nn.Module) -> Iterator[None]:
+    """Multiply what these networks' weights receive from a backward pass within; what flows through is left alone."""
+    handles = [
+        p.register_hook(lambda gradient: gradient * factor) for network in networks for p in network.parameters()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def judged(network: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """A discriminator's logits of real images and of fakes ``(B, C, *S)`` each, from one pass over both."""
+    logits_real, logits_fake = network(torch.cat([real, fake])).chunk(2)
+    return logits_real, logits_fake
+
+
 def averaged(network: nn.Module, decay: float, warm_up: float = 0.0) -> AveragedModel:
     """An exponential moving average of a network's weights, buffers included.
 

@@ -12,7 +12,7 @@ from torch.nn.functional import l1_loss
 from medgan.config import Component
 from medgan.losses import OBJECTIVES, ObjectiveName, gradient_difference
 from medgan.networks import SpatialDims
-from medgan.recipes.parts import Discriminator, Generator, adam, averaged, discriminator, frozen, generator
+from medgan.recipes.parts import Discriminator, Generator, adam, averaged, discriminator, frozen, generator, judged
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
 
 
@@ -79,7 +79,7 @@ class Pix2Pix(Recipe):
         losses_D: Losses = {}
         if self.lambda_adv:
             seen_real, seen_fake = torch.cat([source, target], 1), torch.cat([source, fake.detach()], 1)
-            losses_D["D/pair"] = self.game.discriminator(self.D(seen_real), self.D(seen_fake)) / 2  # section 3.3
+            losses_D["D/pair"] = self.game.discriminator(*judged(self.D, seen_real, seen_fake)) / 2  # section 3.3
             self.update("D", losses_D)
         losses_G = {"G/l1": self.lambda_l1 * l1_loss(fake, target)}  # Equation 3
         if self.lambda_gradient:

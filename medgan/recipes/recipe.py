@@ -117,11 +117,19 @@ class Recipe(nn.Module, ABC):
         """Learning rate as a share of the initial one: constant, then linear to 0 (Zhu et al. 2017, section 7.1)."""
         return min(1.0, 2.0 * (1.0 - progress))
 
-    def update(self, player: str, losses: Losses) -> None:
-        """One step of a player: zero, sum, backward, average over ranks, clip, step; in parts, step after the last."""
-        optimizer = self.optimizers[player]
+    def forget_gradients(self, player: str) -> None:
+        """Zero a player's gradients, unless they are of an earlier part of the same batch."""
         if self._part == 0:
-            optimizer.zero_grad(set_to_none=True)
+            self.optimizers[player].zero_grad(set_to_none=True)
+
+    def update(self, player: str, losses: Losses, *, add: bool = False) -> None:
+        """One step of a player: zero, sum, backward, average over ranks, clip, step; in parts, step after the last.
+
+        With `add` the gradients are added to those that have gathered since `forget_gradients`.
+        """
+        optimizer = self.optimizers[player]
+        if not add:
+            self.forget_gradients(player)
         total = torch.stack([loss.float() for loss in losses.values()]).sum() / self._parts
         total.backward()  # type: ignore[no-untyped-call]
         if not self._is_last_part:

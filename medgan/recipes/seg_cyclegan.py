@@ -26,7 +26,9 @@ from medgan.recipes.parts import (
     discriminator,
     frozen,
     generator,
+    gradients_times,
     intensity_distance,
+    judged,
     ramp,
     segmentor,
 )
@@ -121,13 +123,23 @@ class SegCycleGAN(Recipe):
         }
 
     def training_step(self, batch: Batch, progress: float) -> Losses:
-        """Equation 5: the generators against frozen D and S, then D, then S on real and translated images."""
+        """Equation 5: the generators against frozen D and S, then D, then S on real and translated images.
+
+        No player has moved when S looks at translations, so that where both learn from what S reads off them, it is
+        read once: one backward pass gives the generators' gradients and those of S.
+        """
         real_A, real_B = batch["A"], batch["B"]
         label_A, label_B = (batch.get(f"label_{key}", _unlabelled(batch[key])) for key in "AB")
+        self.forget_gradients("S")
         if progress < self.seg_warmup:
             return self._update_segmentors([(real_A, label_A)], [(real_B, label_B)])
         beta = self.beta_seg * ramp(progress, self.seg_start, self.seg_ramp)
-        with frozen(self.D_A, self.D_B, self.S_A, self.S_B):
+        fakes = progress >= self.seg_fakes_start and self.seg_fakes_weight > 0
+        shared = fakes and beta > 0
+        with (
+            frozen(self.D_A, self.D_B, *(() if shared else (self.S_A, self.S_B))),
+            gradients_times(self.seg_fakes_weight / beta if shared else 1.0, self.S_A, self.S_B),
+        ):
             fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
             losses_G = {
                 "G/adv_B": self.lambda_adv * self.game.generator(self.D_B(fake_B)),
@@ -147,28 +159,34 @@ class SegCycleGAN(Recipe):
             self.update("G", losses_G)
         fake_A, fake_B = fake_A.detach(), fake_B.detach()
         losses_D = {
-            "D/A": self.game.discriminator(self.D_A(real_A), self.D_A(self.pool_A(fake_A))),
-            "D/B": self.game.discriminator(self.D_B(real_B), self.D_B(self.pool_B(fake_B))),
+            "D/A": self.game.discriminator(*judged(self.D_A, real_A, self.pool_A(fake_A))),
+            "D/B": self.game.discriminator(*judged(self.D_B, real_B, self.pool_B(fake_B))),
         }
         self.update("D", losses_D)
-        fakes = progress >= self.seg_fakes_start and self.seg_fakes_weight > 0
+        looks = fakes and not shared
         losses_S = self._update_segmentors(
-            [(real_A, label_A), (fake_A, label_B)] if fakes else [(real_A, label_A)],
-            [(real_B, label_B), (fake_B, label_A)] if fakes else [(real_B, label_B)],
+            [(real_A, label_A), (fake_A, label_B)] if looks else [(real_A, label_A)],
+            [(real_B, label_B), (fake_B, label_A)] if looks else [(real_B, label_B)],
         )
+        if shared:
+            for name, term in (("S/fake_A", "G/seg_B"), ("S/fake_B", "G/seg_A")):
+                losses_S[name] = losses_G[term].detach() * (self.seg_fakes_weight / beta)
         self.follow(self.ema_AB, self.G_AB)
         self.follow(self.ema_BA, self.G_BA)
         return losses_G | losses_D | losses_S
 
     def _update_segmentors(self, looks_A: list[tuple[Tensor, Tensor]], looks_B: list[tuple[Tensor, Tensor]]) -> Losses:
-        """Each segmentor learns from real images, the first of its looks, and from translations, the second."""
+        """Each segmentor learns from real images, the first of its looks, and from translations, the second.
+
+        What it has learnt from translations together with the generators is added.
+        """
         losses: Losses = {}
         for key, network, looks in (("A", self.S_A, looks_A), ("B", self.S_B, looks_B)):
             for kind, weight, (image, label) in zip(
                 ("real", "fake"), (1.0, self.seg_fakes_weight), looks, strict=False
             ):
                 losses[f"S/{kind}_{key}"] = weight * soft_dice_cross_entropy(network(image), label)
-        self.update("S", losses)
+        self.update("S", losses, add=True)
         self.follow(self.ema_S_A, self.S_A)
         self.follow(self.ema_S_B, self.S_B)
         return losses

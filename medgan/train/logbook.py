@@ -18,7 +18,7 @@ from medgan.train.diagnostics import Watch
 
 
 class Logbook:
-    """``losses.jsonl``, ``validation.jsonl``, ``previews/``, ``tensorboard/`` and ``diagnosis.json`` of a training.
+    """``losses.jsonl``, ``validation.jsonl``, ``times.jsonl``, ``previews/``, ``tensorboard/``, ``diagnosis.json``.
 
     Only one rank opens it; a killed training's lines after its last checkpoint are dropped when it is opened again.
     """
@@ -33,7 +33,7 @@ class Logbook:
 
         self.folder, self.watch = folder, Watch()
         (folder / "previews").mkdir(parents=True, exist_ok=True)
-        for name in ("losses.jsonl", "validation.jsonl"):
+        for name in ("losses.jsonl", "validation.jsonl", "times.jsonl"):
             _forget_after(folder / name, step)
         for line in _lines(folder / "losses.jsonl"):
             self.watch.see(int(line.pop("step")), line)
@@ -53,6 +53,10 @@ class Logbook:
     def validation(self, step: int, means: Mapping[str, float]) -> None:
         """Measures on what no player learns from."""
         self._write("validation.jsonl", step, means, "validation/")
+
+    def times(self, step: int, seconds: Mapping[str, float]) -> None:
+        """Seconds per step since the last line, and the share of them in which the training waited for data."""
+        self._write("times.jsonl", step, seconds, "times/")
 
     def preview(self, step: int, images: Mapping[str, Tensor], is_upright: bool) -> None:
         """Images side by side, a column per name; see `preview_picture`."""

@@ -18,7 +18,7 @@ from medgan.train.options import TrainOptions
 from medgan.train.ranks import Ranks, seed_step
 from medgan.train.signals import Stopped, StopRequest
 from medgan.train.supply import Supply
-from medgan.train.tally import Tally
+from medgan.train.tally import Clock, Tally
 
 _NOTED = 100  # steps, at most, until somebody looks whether they were finite
 
@@ -53,6 +53,7 @@ class Loop:
         is_shown = self.ranks.is_first and self.step < end
         with StopRequest() as request, progress_bar(is_shown) as bar, self._logbook() as book:
             task = bar.add_task("", total=end, completed=self.step)
+            self.clock = Clock(self.step, self.supply.waited_s)
             for batch in self.supply.batches(self.step, end):
                 self._train_one(batch)
                 is_last = self.ranks.any(bool(request.name))
@@ -114,6 +115,7 @@ class Loop:
             if self._due(self.options.validate_every):
                 watched |= spread(self.recipe, batch, self.fabric)
             book.losses(self.step, means | watched)
+            book.times(self.step, self.clock.lap(self.step, self.supply.waited_s))
         return means
 
     def _validate(self, book: Logbook | None) -> None:

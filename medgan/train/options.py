@@ -13,6 +13,7 @@ from medgan.data.transforms import Augment
 OnNan = Literal["stop", "skip"]
 FREE = (  # what may change in mid-training: the weights do not depend on it
     "workers",
+    "recompute",
     "log_every",
     "preview_every",
     "checkpoint_every",
@@ -37,9 +38,13 @@ class TrainOptions(StrictModel):
     )
     augment: Augment | None = Field(Augment(), description="of patches, on the fly; null: off")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm of a player; null: off")
-    precision: Precision = Field("auto", description="of the networks; auto: bf16 where the processor has it")
+    precision: Precision = Field(
+        "auto", description="of the networks; auto: bf16 where the processor is faster with it"
+    )
     accumulate: int = Field(
-        1, gt=0, description="parts in which a batch goes through the networks before a step: the same step, less memory"
+        1,
+        gt=0,
+        description="parts in which a batch goes through the networks before a step: the same step, less memory",
     )
     recompute: bool = Field(
         False, description="compute the maps inside blocks again for the gradients, not keep them: less memory, slower"

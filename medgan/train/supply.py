@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from copy import copy
 from typing import Any
@@ -30,6 +31,7 @@ class Supply:
         training: batch n for every step n.
         validation: batches that no player learns from; None without held-out patients.
         facts: of the data, for the checkpoint.
+        waited_s: seconds in which the training had no batch.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Supply:
         Raises:
             InputError: no prepared cases, or none that the recipe can learn from.
         """
-        self.fabric, self.workers = fabric, options.workers
+        self.fabric, self.workers, self.waited_s = fabric, options.workers, 0.0
         self.training: Batches
         self.validation: Batches | None
         self.facts: dict[str, Any]
@@ -79,8 +81,15 @@ class Supply:
             pin_memory=self.fabric.device.type == "cuda",
             worker_init_fn=ignore_signals,
         )
-        for batch in loader:
-            yield self._placed(batch)
+        left = iter(loader)
+        while True:
+            begin = time.perf_counter()
+            batch = next(left, None)
+            if batch is None:
+                return
+            placed = self._placed(batch)
+            self.waited_s += time.perf_counter() - begin
+            yield placed
 
     def held_out(self) -> Iterator[dict[str, Tensor]]:
         """The batches of validation, always the same ones."""

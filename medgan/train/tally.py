@@ -1,7 +1,8 @@
-"""Losses of the steps since the last line of the log, left on the device until somebody asks."""
+"""What gathers between two lines of the log: losses, left on the device until somebody asks, and time."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,3 +38,18 @@ class Tally:
         """The reverse of `state`."""
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
         self._counts = dict(state["counts"])
+
+
+class Clock:
+    """How long steps take, looks and checkpoints included, and how much of that is waiting for data."""
+
+    def __init__(self, step: int, waited_s: float) -> None:
+        self._step, self._waited_s, self._since = step, waited_s, time.perf_counter()
+
+    def lap(self, step: int, waited_s: float) -> dict[str, float]:
+        """Since the last lap: ``seconds`` per step, and the share of them that was ``waiting``."""
+        now = time.perf_counter()
+        took, waited = now - self._since, waited_s - self._waited_s
+        facts = {"seconds": took / max(step - self._step, 1), "waiting": waited / took if took else 0.0}
+        self._step, self._waited_s, self._since = step, waited_s, now
+        return facts
