@@ -1,0 +1,181 @@
+"""docs/results/performance.md out of what benchmark.py measured: tables, and how cost grows as a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+Found = Mapping[str, Sequence[Row]]
+
+
+def write_page(page: Path, found: Found) -> None:
+    """The page, its JSON and its picture; a part that was never measured is left out.
+
+    Args:
+        page: the Markdown file; the others lie beside it.
+        found: rows by part.
+    """
+    torch = next((row["torch"] for row in found.get("step", ())), "")
+    lines = [
+        "# Speed and memory, measured",
+        "",
+        f"`python3 scripts/benchmark.py --run runs/demo --page`: {os.cpu_count()} cores of {processor()}, Python "
+        f"{platform.python_version()}, torch {torch}. Medians; ways that are compared take turns in one run, each in "
+        "processes of its own. What the figures mean: [performance](../performance.md). Numbers in full: "
+        f"`{page.stem}.json`.",
+    ]
+    for name, section in SECTIONS.items():
+        if found.get(name):
+            lines += ["", *section(found[name])]
+    if found.get("growth"):
+        draw(page.with_suffix(".png"), found)
+        lines += ["", "## How cost grows", "", f"![Time against patch, channels, volume and workers]({page.stem}.png)"]
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    page.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def processor() -> str:
+    """The kind of processor, as the system names it."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.machine()
+
+
+def steps(rows: Sequence[Row]) -> list[str]:
+    """Seconds per step beside `plain` of the same recipe, patch and device."""
+    lines = [
+        "## The step",
+        "",
+        "The demo's networks, noise with labels, every term on, batch 1. `plain` computes the same losses the ordinary "
+        "way (`scripts/plain_step.py`). Share: operations of the step per second, of a matrix product's measured rate "
+        "in the same type.",
+        "",
+        "| recipe | patch | way | seconds | times as fast as plain | peak GiB | share of the matrix rate |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        same = [other for other in rows if all(other.get(k) == row.get(k) for k in ("recipe", "patch", "device"))]
+        plain = next((other["median_s"] for other in same if other["way"] == "plain"), None)
+        rates = next((other["rates"] for other in same if "rates" in other), None)
+        share = ""
+        if rates:
+            rate = rates["bfloat16" if "bf16" in row["way"] or "autocast" in row["way"] else "float32"]
+            share = f"{row['operations'] / row['median_s'] / rate:.0%}"
+        ratio = f"{plain / row['median_s']:.2f}" if plain else ""
+        patch = " x ".join(map(str, row["patch"]))
+        cells = (row["recipe"], patch, row["way"], f"{row['median_s']:.3g}", ratio, f"{row['peak_gib']:.2f}", share)
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, "", *losses(rows)]
+
+
+def losses(rows: Sequence[Row]) -> list[str]:
+    """How far the losses of the first step are from those of `plain`."""
+    lines = ["Largest relative difference of a loss from `plain`'s, first step:", ""]
+    for row in rows:
+        same = [other for other in rows if all(other.get(k) == row.get(k) for k in ("recipe", "patch", "device"))]
+        plain = next((other["losses"] for other in same if other["way"] == "plain"), None)
+        if plain and row["way"] != "plain":
+            gaps = {name: abs(row["losses"][name] / value - 1) for name, value in plain.items() if value}
+            worst = max(gaps, key=lambda name: gaps[name])
+            patch = " x ".join(map(str, row["patch"]))
+            lines.append(f"* {row['recipe']}, {patch}, {row['way']}: {gaps[worst]:.1e} (`{worst}`)")
+    return lines
+
+
+def supply(rows: Sequence[Row]) -> list[str]:
+    """Patches per second, the memory and the room on the disk."""
+    base = next(row["patches_per_s"] for row in rows if row["format"] == "PersistentDataset")
+    lines = [
+        "## The supply",
+        "",
+        "Random patches of 96 x 96 x 96, image and label, out of 20 stored volumes of 256 x 256 x 128; one thread, "
+        "files in the system's cache. MONAI's datasets read `.nii.gz` into their cache first, which is not timed.",
+        "",
+        "| supply | patches per second | times PersistentDataset | peak GiB | GiB on the disk |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        disk = f"{row['disk_gib']:.2f}" if row.get("disk_gib") else ""
+        name = "medgan (`PatchDataset`, npy)" if row["format"] == "medgan" else row["format"]
+        rate = row["patches_per_s"]
+        lines.append(f"| {name} | {rate:.0f} | {rate / base:.1f} | {row['peak_gib']:.2f} | {disk} |")
+    return lines
+
+
+def seconds(title: str, name: str, key: str) -> Callable[[Sequence[Row]], list[str]]:
+    """A table of one column of seconds."""
+
+    def section(rows: Sequence[Row]) -> list[str]:
+        lines = [f"## {title}", "", f"| {name} | seconds |", "|---|---:|"]
+        return lines + [f"| {_what(row, name)} | {row[key]:.3g} |" for row in rows]
+
+    return section
+
+
+def _what(row: Row, name: str) -> str:
+    peak = f", peak {row['peak_gib']:.2f} GiB" if "peak_gib" in row else ""
+    return str(row.get("what") or row.get("way") or row.get(name) or "") + peak
+
+
+def translations(rows: Sequence[Row]) -> list[str]:
+    """Whole volumes, medgan beside MONAI's inferer."""
+    lines = [
+        "## Translation",
+        "",
+        "Large volumes: [translation](translation.md). Here small ones, as a generator's cost against the volume.",
+        "",
+        "| voxels | what | method | seconds | peak GiB |",
+        "|---|---|---|---:|---:|",
+    ]
+    for row in rows:
+        size = " x ".join(map(str, row["size"]))
+        lines.append(f"| {size} | {row['what']} | {row['method']} | {row['seconds']:.2f} | {row['peak_gib']:.2f} |")
+    return lines
+
+
+def draw(picture: Path, found: Found) -> None:
+    """Seconds per step against patch and channels, translation against the volume, supply against workers."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.2), constrained_layout=True)
+    patches = [row for row in found["growth"] if "channels" not in row]
+    widths = [row for row in found["growth"] if "channels" in row]
+    voxels = [float(row["patch"][0]) ** 3 for row in patches]
+    axes[0].loglog(voxels, [row["median_s"] for row in patches], "o-")
+    axes[0].set(title="Step against patch", xlabel="voxels", ylabel="seconds")
+    axes[1].plot([row["channels"] for row in widths], [row["median_s"] for row in widths], "o-")
+    axes[1].set(title="Step against channels, 32³", xlabel="channels of the U-Net", ylabel="seconds", ylim=(0, None))
+    generators = [row for row in found.get("translation", ()) if row["what"].startswith("generator")]
+    for method in dict.fromkeys(row["method"] for row in generators):
+        rows = [row for row in generators if row["method"] == method]
+        sizes = [float(row["size"][0] * row["size"][1] * row["size"][2]) for row in rows]
+        axes[2].loglog(sizes, [row["seconds"] for row in rows], "o-", label=method)
+    axes[2].set(title="Translation against volume", xlabel="voxels", ylabel="seconds")
+    if generators:
+        axes[2].legend(fontsize=7)
+    rates = {row["format"]: row["patches_per_s"] for row in found.get("supply", ())}
+    workers = [rates[name] for name in ("medgan", "medgan, 1 worker", "medgan, 2 workers") if name in rates]
+    axes[3].bar([str(number) for number in range(len(workers))], workers)
+    axes[3].set(title="Patches of 96³ against workers", xlabel="workers", ylabel="patches per second")
+    figure.savefig(picture, dpi=110)
+    plt.close(figure)
+
+
+SECTIONS: dict[str, Callable[[Sequence[Row]], list[str]]] = {
+    "step": steps,
+    "memory": seconds("Blocks computed again (`train.recompute`), 64 x 64 x 64", "way", "median_s"),
+    "supply": supply,
+    "start_up": seconds("Start of the command line", "command", "median_s"),
+    "first_step": seconds("From `medgan train` to the end of the first step, the demo's data", "ranks", "first_step_s"),
+    "ranks": seconds("Step of one and of two processes (gloo), a thread and a batch each", "ranks", "seconds_per_step"),
+    "volumes": seconds("Per volume, one thread", "what", "median_s"),
+    "translation": translations,
+}
