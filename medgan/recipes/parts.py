@@ -110,9 +110,8 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 @contextmanager
 def gradients_times(factor: float, *networks: nn.Module) -> Iterator[None]:
     """Multiply what these networks' weights receive from a backward pass within; what flows through is left alone."""
-    handles = [
-        p.register_hook(lambda gradient: gradient * factor) for network in networks for p in network.parameters()
-    ]
+    weights = [p for network in networks for p in network.parameters() if p.requires_grad]
+    handles = [weight.register_hook(lambda gradient: gradient * factor) for weight in weights]
     try:
         yield
     finally:
