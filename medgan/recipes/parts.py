@@ -88,7 +88,7 @@ def critic(choice: Component, image_shape: tuple[int, ...], num_classes: int = 0
 def adam(networks: Iterable[nn.Module], lr: float, beta1: float, beta2: float = 0.999) -> Adam:
     """One player's optimizer over the parameters of its networks."""
     parameters = list(chain.from_iterable(network.parameters() for network in networks))
-    optimizer = Adam(parameters, lr=lr, betas=(beta1, beta2))
+    optimizer = Adam(parameters, lr=lr, betas=(beta1, beta2), fused=True)
     for group in optimizer.param_groups:
         group["initial_lr"] = lr
     return optimizer
