@@ -6,7 +6,7 @@
     python3 scripts/benchmark.py --page                   and docs/results/performance.md, .json and .png; parts that
                                                           were measured before and not now keep their figures
 
-Leave the machine alone meanwhile. On a GPU the step is measured at 128^3 too, by CUDA events.
+Leave the machine alone meanwhile. On a GPU the step is measured at 128^3, too (`step_gpu`), by CUDA events.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def arguments() -> argparse.Namespace:
 
 def job(script: str, *words: object, threads: int | None = None) -> Row:
     """What a script prints, run in a process of its own."""
-    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    quiet = {"OMP_WAIT_POLICY": "passive"}  # a thread that waits does not count as busy
+    environment = os.environ | quiet | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     command = [sys.executable, str(Path("scripts") / script), *map(str, words)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
@@ -73,12 +74,19 @@ def job(script: str, *words: object, threads: int | None = None) -> Row:
 
 def in_turn(jobs: Sequence[Row], rounds: int) -> list[Row]:
     """Steps of several kinds, each in processes of its own that take turns: the median of all, the largest peak."""
-    done = [[job("benchmark_step.py", json.dumps(one)) for one in jobs] for _ in range(rounds)]
+    done: list[list[Row]] = []
+    for _ in range(rounds):
+        done.append([])
+        for one in jobs:
+            done[-1].append(job("benchmark_step.py", json.dumps(one)))
+            print(table(done[-1][-1:]), file=sys.stderr, flush=True)
     rows = []
     for facts in zip(*done, strict=True):
         seconds = [second for fact in facts for second in fact["seconds"]]
         peak = max(fact["peak_gib"] for fact in facts)
-        rows.append(facts[0] | {"seconds": seconds, "median_s": statistics.median(seconds), "peak_gib": peak})
+        busy = statistics.median(second for fact in facts for second in fact["cpu_seconds"])
+        middle = {"median_s": statistics.median(seconds), "median_cpu_s": busy, "peak_gib": peak}
+        rows.append(facts[0] | {"seconds": seconds} | middle)
     return rows
 
 
@@ -90,20 +98,27 @@ def has_gpu() -> bool:
 
 
 def step(options: argparse.Namespace) -> list[Row]:
-    """`seg_cyclegan` and `cyclegan` beside `plain`, at 64^3 and at the demo's patch; on a GPU at 128^3."""
-    jobs = [
-        {"recipe": "seg_cyclegan", "way": way, "patch": patch, "repeats": repeats, "rates": way == "medgan"}
-        for patch, repeats in (([64, 64, 64], 2), ([32, 32, 24], 8))
-        for way in ("medgan", "medgan bf16", "plain")
-    ]
-    jobs += [{"recipe": "cyclegan", "way": way, "patch": [32, 32, 24], "repeats": 8} for way in ("medgan", "plain")] + [
-        {"recipe": "pix2pix", "way": "medgan", "patch": [32, 32, 24], "repeats": 8}
-    ]
-    if has_gpu():
-        ways = ("medgan bf16", "medgan bf16 compile", "plain", "plain autocast")
-        of_gpu = {"recipe": "seg_cyclegan", "patch": [128] * 3, "channels": 32, "device": "cuda", "rates": True}
-        jobs += [of_gpu | {"way": way, "repeats": 20} for way in ways]
-    return in_turn(jobs, options.rounds)
+    """`seg_cyclegan` beside `plain` at 64^3."""
+    one = {"recipe": "seg_cyclegan", "patch": [64] * 3, "repeats": 2}
+    ways = ("medgan", "medgan bf16", "plain")
+    return in_turn([one | {"way": way, "rates": way == "medgan"} for way in ways], options.rounds)
+
+
+def step_demo(options: argparse.Namespace) -> list[Row]:
+    """The 3D translators at the demo's patch."""
+    one = {"patch": [32, 32, 24], "repeats": 6}
+    ways = (("seg_cyclegan", ("medgan", "medgan bf16", "plain")), ("cyclegan", ("medgan", "plain")))
+    jobs = [one | {"recipe": recipe, "way": way, "rates": way == "medgan"} for recipe, some in ways for way in some]
+    return in_turn([*jobs, one | {"recipe": "pix2pix", "way": "medgan"}], options.rounds)
+
+
+def step_gpu(options: argparse.Namespace) -> list[Row]:
+    """`seg_cyclegan` at 128^3 on a GPU, with and without `torch.compile`, beside `plain` with TF32 and in bf16."""
+    if not has_gpu():
+        return []
+    one = {"recipe": "seg_cyclegan", "patch": [128] * 3, "channels": 32, "device": "cuda", "repeats": 20}
+    ways = ("medgan bf16", "medgan bf16 contiguous", "medgan bf16 compile", "plain", "plain autocast")
+    return in_turn([one | {"way": way, "rates": True} for way in ways], options.rounds)
 
 
 def memory(options: argparse.Namespace) -> list[Row]:
@@ -227,7 +242,7 @@ def table(rows: Sequence[Row]) -> str:
     """Rows as text; what is long stays in the JSON."""
     lines = []
     for row in rows:
-        short = {key: value for key, value in row.items() if not isinstance(value, dict) and key != "seconds"}
+        short = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
         cells = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in short.values())
         lines.append("  " + "  ".join(f"{key}={cell}" for key, cell in zip(short, cells, strict=True)))
     return "\n".join(lines)
@@ -235,6 +250,8 @@ def table(rows: Sequence[Row]) -> str:
 
 PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "step": step,
+    "step_demo": step_demo,
+    "step_gpu": step_gpu,
     "memory": memory,
     "growth": growth,
     "supply": supply,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+_STEPS = ("step", "step_demo", "step_gpu")
 Found = Mapping[str, Sequence[Row]]
 
 
@@ -20,7 +21,7 @@ def write_page(page: Path, found: Found) -> None:
         page: the Markdown file; the others lie beside it.
         found: rows by part.
     """
-    torch = next((row["torch"] for row in found.get("step", ())), "")
+    torch = next((row["torch"] for name in _STEPS for row in found.get(name, ())), "")
     lines = [
         "# Speed and memory, measured",
         "",
@@ -29,6 +30,8 @@ def write_page(page: Path, found: Found) -> None:
         "processes of its own. What the figures mean: [performance](../performance.md). Numbers in full: "
         f"`{page.stem}.json`.",
     ]
+    measured = [row for name in _STEPS for row in found.get(name, ())]
+    lines += ["", *steps(measured)] if measured else []
     for name, section in SECTIONS.items():
         if found.get(name):
             lines += ["", *section(found[name])]
@@ -52,11 +55,11 @@ def steps(rows: Sequence[Row]) -> list[str]:
         "## The step",
         "",
         "The demo's networks, noise with labels, every term on, batch 1. `plain` computes the same losses the ordinary "
-        "way (`scripts/plain_step.py`). Share: operations of the step per second, of a matrix product's measured rate "
+        "way (`scripts/plain_step.py`). Seconds are the clock's, then the processor's over both cores. Share: operations of the step per second, of a matrix product's measured rate "
         "in the same type.",
         "",
-        "| recipe | patch | way | seconds | times as fast as plain | peak GiB | share of the matrix rate |",
-        "|---|---|---|---:|---:|---:|---:|",
+        "| recipe | patch | way | seconds [lowest, highest] | processor's | times as fast as plain | peak GiB | share |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         same = [other for other in rows if all(other.get(k) == row.get(k) for k in ("recipe", "patch", "device"))]
@@ -68,7 +71,9 @@ def steps(rows: Sequence[Row]) -> list[str]:
             share = f"{row['operations'] / row['median_s'] / rate:.0%}"
         ratio = f"{plain / row['median_s']:.2f}" if plain else ""
         patch = " x ".join(map(str, row["patch"]))
-        cells = (row["recipe"], patch, row["way"], f"{row['median_s']:.3g}", ratio, f"{row['peak_gib']:.2f}", share)
+        ends = f"{row['median_s']:.3g} [{min(row['seconds']):.3g}, {max(row['seconds']):.3g}]"
+        busy = f"{row['median_cpu_s']:.3g}"
+        cells = (row["recipe"], patch, row["way"], ends, busy, ratio, f"{row['peak_gib']:.2f}", share)
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, "", *losses(rows)]
 
@@ -170,7 +175,6 @@ def draw(picture: Path, found: Found) -> None:
 
 
 SECTIONS: dict[str, Callable[[Sequence[Row]], list[str]]] = {
-    "step": steps,
     "memory": seconds("Blocks computed again (`train.recompute`), 64 x 64 x 64", "way", "median_s"),
     "supply": supply,
     "start_up": seconds("Start of the command line", "command", "median_s"),

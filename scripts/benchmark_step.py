@@ -32,6 +32,7 @@ WAYS = {
     "medgan": {"bf16": False},
     "medgan bf16": {"bf16": True},
     "medgan recompute": {"bf16": False, "recompute": True},
+    "medgan bf16 contiguous": {"bf16": True, "contiguous": True},
     "medgan bf16 compile": {"bf16": True, "compile": True},
     "plain": {"plain": True, "bf16": False},
     "plain autocast": {"plain": True, "bf16": True},
@@ -71,6 +72,8 @@ def step_of(recipe: Recipe, way: str, device: torch.device) -> Step:
     choice = WAYS[way]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     recipe.to(device).train()
+    if choice.get("contiguous"):
+        recipe.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if choice.get("recompute"):
         recompute_blocks(recipe)
     if choice.get("compile"):
@@ -119,10 +122,15 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     with FlopCounterMode(display=False) as counter:
         losses = {name: torch.as_tensor(loss).item() for name, loss in step(batch).items()}
     step(batch)
-    seconds = [seconds_of(lambda: step(batch), device) for _ in range(job.get("repeats", 3))]
+    seconds, busy = [], []
+    for _ in range(job.get("repeats", 3)):
+        begin = time.process_time()
+        seconds.append(seconds_of(lambda: step(batch), device))
+        busy.append(time.process_time() - begin)
     facts = {
         **job,
         "seconds": seconds,
+        "cpu_seconds": busy,
         "median_s": statistics.median(seconds),
         "peak_gib": peak_gib(device),
         "operations": counter.get_total_flops(),

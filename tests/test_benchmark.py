@@ -69,12 +69,20 @@ def test_the_supply_gives_patches_of_image_and_label(tmp_path: Path) -> None:
 def test_a_page_holds_what_was_measured_and_nothing_else(tmp_path: Path) -> None:
     step = {"recipe": "cyclegan", "patch": [8, 8, 8], "peak_gib": 0.5, "operations": 4e9, "torch": "2"}
     rows = [
-        step | {"way": "medgan", "median_s": 1.0, "losses": {"D/A": 1.01}, "rates": {"float32": 8e9, "bfloat16": 1e9}},
-        step | {"way": "plain", "median_s": 3.0, "losses": {"D/A": 1.0}},
+        step
+        | {
+            "way": "medgan",
+            "median_s": 1.0,
+            "seconds": [1.0, 1.0],
+            "median_cpu_s": 2.0,
+            "losses": {"D/A": 1.01},
+            "rates": {"float32": 8e9, "bfloat16": 1e9},
+        },
+        step | {"way": "plain", "median_s": 3.0, "seconds": [3.0], "median_cpu_s": 6.0, "losses": {"D/A": 1.0}},
     ]
     write_page(tmp_path / "page.md", {"step": rows})
     text = (tmp_path / "page.md").read_text()
-    assert "| cyclegan | 8 x 8 x 8 | medgan | 1 | 3.00 | 0.50 | 50% |" in text
+    assert "| cyclegan | 8 x 8 x 8 | medgan | 1 [1, 1] | 2 | 3.00 | 0.50 | 50% |" in text
     assert "1.0e-02 (`D/A`)" in text
     assert "The supply" not in text
     assert matrix_rate(torch.float32, CPU, 64) > 0
