@@ -55,10 +55,10 @@ def steps(rows: Sequence[Row]) -> list[str]:
         "## The step",
         "",
         "The demo's networks, noise with labels, every term on, batch 1. `plain` computes the same losses the ordinary "
-        "way (`scripts/plain_step.py`). Seconds are the clock's, then the processor's over both cores. Share: operations of the step per second, of a matrix product's measured rate "
-        "in the same type.",
+        "way (`scripts/plain_step.py`). Seconds are the clock's [lowest, highest], then the processor's over both "
+        "cores. Share: operations of the step per second, of a matrix product's measured rate in the same type.",
         "",
-        "| recipe | patch | way | seconds [lowest, highest] | processor's | times as fast as plain | peak GiB | share |",
+        "| recipe | patch | way | seconds | processor's | times as fast as plain | peak GiB | share |",
         "|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
