@@ -121,7 +121,6 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     step, batch = step_of(recipe, job["way"], device), batch_of(patch, size, device)
     with FlopCounterMode(display=False) as counter:
         losses = {name: torch.as_tensor(loss).item() for name, loss in step(batch).items()}
-    step(batch)
     seconds, busy = [], []
     for _ in range(job.get("repeats", 3)):
         begin = time.process_time()
