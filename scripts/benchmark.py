@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -193,7 +194,7 @@ def timed_training(run: Path, steps: int, count: int = 1) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "run"
         copy.mkdir()
-        (copy / "preprocess").symlink_to((run / "preprocess").resolve())
+        shutil.copytree(run / "preprocess", copy / "preprocess")
         sets = {"num_steps": steps, "log_every": 1 if steps == 1 else 10, "validate_every": 1000, "preview_every": 1000}
         words = [word for key, value in sets.items() for word in ("--set", f"train.{key}={value}")]
         start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
