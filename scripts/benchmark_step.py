@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medgan.config import Component, bind
 from medgan.networks.blocks import recompute_blocks
+from medgan.networks.small_maps import halve_small_maps
 from medgan.recipes import RECIPES, CycleGAN, Recipe, SegCycleGAN
 
 NETS = {
@@ -83,6 +84,7 @@ def step_of(recipe: Recipe, way: str, device: torch.device) -> Step:
         assert isinstance(recipe, CycleGAN | SegCycleGAN)
         inner: Step = PlainStep(recipe)
     else:
+        halve_small_maps(recipe)
         inner = lambda batch: recipe.training_step(batch, _PROGRESS)  # noqa: E731
 
     def step(batch: Mapping[str, Tensor]) -> Mapping[str, Any]:

@@ -16,7 +16,6 @@ from torch.nn.functional import l1_loss
 
 from medgan.losses import soft_dice_cross_entropy
 from medgan.networks.blocks import ChannelNorm, InstanceNorm, Upsample
-from medgan.networks.slabs import SlabConv3d
 from medgan.recipes import CycleGAN, SegCycleGAN
 from medgan.recipes.parts import ImagePool
 
@@ -50,13 +49,6 @@ def _plain(layer: nn.Module) -> nn.Module:
         return PlainChannelNorm(layer.norm)
     if isinstance(layer, Upsample):
         return nn.Sequential(nn.Upsample(scale_factor=2), _plain(layer.conv))
-    if isinstance(layer, SlabConv3d):
-        fresh = nn.Conv3d(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, padding=layer.padding,
-            bias=layer.bias is not None,
-        )  # type: ignore[call-overload]  # fmt: skip
-        fresh.load_state_dict(layer.state_dict())
-        return cast(nn.Module, fresh)
     return layer
 
 

@@ -17,7 +17,7 @@ from medgan.networks.blocks import (
     recompute_blocks,
     refuse_wrong_gradients,
 )
-from medgan.networks.slabs import SlabConv3d, in_slabs
+from medgan.networks.small_maps import halve_small_maps
 
 SIZES = {2: (21, 18), 3: (13, 10, 7)}
 
@@ -152,13 +152,13 @@ def test_recomputed_blocks_keep_less_and_give_the_same_gradients(make: Callable[
 
 
 @pytest.mark.parametrize(("size", "stride"), [((6, 5, 4), 1), ((8, 6, 5), 2), ((5, 5, 5), 1)])
-def test_a_small_map_in_two_slabs_is_convolved_as_one(size: tuple[int, int, int], stride: int) -> None:
+def test_a_small_map_in_two_halves_is_convolved_as_one(size: tuple[int, int, int], stride: int) -> None:
     torch.manual_seed(0)
     whole = torch.nn.Sequential(torch.nn.Conv3d(3, 4, 3, stride=stride, padding=1))
-    slabs = in_slabs(copy.deepcopy(whole))
-    assert isinstance(slabs[0], SlabConv3d)
+    halves = copy.deepcopy(whole)
+    halve_small_maps(halves)
     gradients = []
-    for network in (whole, slabs):
+    for network in (whole, halves):
         x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
         y = network(x)
         y.square().sum().backward()

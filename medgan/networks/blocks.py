@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from medgan.config import InputError
-from medgan.networks.slabs import SlabConv3d
 
 SpatialDims = Literal[2, 3]
 
@@ -22,7 +21,7 @@ def conv(
     spatial_dims: SpatialDims, in_channels: int, out_channels: int, kernel_size: int = 3, *, stride: int = 1
 ) -> nn.Conv2d | nn.Conv3d:
     """A convolution that keeps the size at stride 1 (odd kernels) and halves it at stride 2."""
-    layer = nn.Conv2d if spatial_dims == 2 else SlabConv3d
+    layer = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
     return layer(in_channels, out_channels, kernel_size, stride=stride, padding=(kernel_size - 1) // 2)
 
 

@@ -9,7 +9,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medgan.networks.blocks import SpatialDims, crop_to, pad_to_multiple
-from medgan.networks.slabs import in_slabs
 
 
 class _Padded(nn.Module, ABC):
@@ -65,7 +64,6 @@ class SegResNetSegmentor(_Padded):
             blocks_down=(blocks,) * (levels + 1),
             blocks_up=(1,) * levels,
         )
-        in_slabs(self.body)
 
     def coarsest(self, image: Tensor) -> Tensor:
         """The deepest of MONAI's levels."""
@@ -101,7 +99,6 @@ class UNetSegmentor(_Padded):
         for module in self.body.modules():
             if isinstance(module, nn.Upsample):
                 module.align_corners = False
-        in_slabs(self.body)
 
     def coarsest(self, image: Tensor) -> Tensor:
         """The deepest of MONAI's levels."""

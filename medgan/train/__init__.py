@@ -10,6 +10,7 @@ from medgan.checkpoint import choose_device, is_bf16, write_checkpoint
 from medgan.config import Component, InputError, bind
 from medgan.lock import hold
 from medgan.networks.blocks import recompute_blocks, refuse_wrong_gradients
+from medgan.networks.small_maps import halve_small_maps
 from medgan.recipes import RECIPES, Recipe
 from medgan.rundir import RunDir
 from medgan.train.compiling import compile_networks
@@ -78,6 +79,7 @@ def _begun(
     recipe.average_gradients = ranks.average_gradients
     recipe.to(ranks.fabric.device)
     refuse_wrong_gradients(recipe)
+    halve_small_maps(recipe)
     _spare_memory(recipe, recipe_choice.name, options)
     if options.compile:
         compile_networks(recipe, ranks.fabric.device)
