@@ -236,7 +236,7 @@ def translation(options: argparse.Namespace) -> list[Row]:
     from translation_costs import measure_costs
 
     sizes = [(64, 64, 48), (96, 96, 64), (128, 128, 96)]
-    return measure_costs(options.run, WORK / "translation", sizes, 1)  # type: ignore[arg-type]
+    return measure_costs(options.run, WORK / "translation", sizes, 1)
 
 
 def table(rows: Sequence[Row]) -> str:

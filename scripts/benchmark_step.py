@@ -100,7 +100,7 @@ def seconds_of(step: Callable[[], object], device: torch.device) -> float:
         begin = time.perf_counter()
         step()
         return time.perf_counter() - begin
-    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     first.record()
     step()
     last.record()

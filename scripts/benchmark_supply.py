@@ -6,6 +6,7 @@ python3 scripts/benchmark_supply.py FORMAT FOLDER SECONDS   prints JSON; called 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -50,12 +51,10 @@ def make(folder: Path) -> None:
             stored = array.astype(np.float32) if name == "image" else array
             nib.save(nib.Nifti1Image(stored, np.eye(4)), path.with_suffix(".nii.gz"))  # type: ignore[no-untyped-call]
             if importlib.util.find_spec("zarr"):
-                import zarr
-
+                zarr: Any = importlib.import_module("zarr")
                 zarr.create_array(path.with_suffix(".zarr"), data=array, chunks=_CHUNK, overwrite=True)
             if importlib.util.find_spec("blosc2"):
-                import blosc2
-
+                blosc2: Any = importlib.import_module("blosc2")
                 where = str(path.with_suffix(".b2nd"))
                 blosc2.asarray(array, chunks=_CHUNK, blocks=(32, 32, 32), urlpath=where, mode="w")
         write_case(place, image=image, label=label, body=body, meta={"affine": np.eye(4).tolist()})
@@ -119,12 +118,10 @@ def patches(kind: str, folder: Path) -> Iterator[object]:
     if kind == "npy":
         return from_arrays(lambda path: np.load(path, mmap_mode="r"), "", folder)
     if kind == "zarr":
-        import zarr
-
+        zarr: Any = importlib.import_module("zarr")
         return from_arrays(lambda path: zarr.open_array(path, mode="r"), ".zarr", folder)
     if kind == "blosc2":
-        import blosc2
-
+        blosc2: Any = importlib.import_module("blosc2")
         blosc2.set_nthreads(1)
         return from_arrays(lambda path: blosc2.open(str(path), mode="r"), ".b2nd", folder)
     return monai_patches(kind, folder)

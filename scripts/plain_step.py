@@ -115,7 +115,7 @@ class PlainStep:
                     ("fake", self.recipe.seg_fakes_weight, fake, label_of_fake),
                 ):
                     loss = weight * soft_dice_cross_entropy(S(image), truth)
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     losses[f"S/{kind}_{domain}"] = loss
             self._move("S")
         self._average(0.99)

@@ -111,7 +111,7 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 def gradients_times(factor: float, *networks: nn.Module) -> Iterator[None]:
     """Multiply what these networks' weights receive from a backward pass within; what flows through is left alone."""
     weights = [p for network in networks for p in network.parameters() if p.requires_grad]
-    handles = [weight.register_hook(lambda gradient: gradient * factor) for weight in weights]
+    handles = [w.register_hook(lambda gradient: gradient * factor) for w in weights]  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
