@@ -230,7 +230,7 @@ def test_the_segmentation_term_follows_its_schedule() -> None:
 def test_the_generators_learn_from_labels_through_frozen_segmentors() -> None:
     recipe = make("seg_cyclegan", 2, lambda_adv=0.0, lambda_cycle=0.0, seg_start=0.0, seg_ramp=0.0, seg_fakes_start=1.0)
     recipe.lambda_identity = recipe.lambda_gradient = 0.0
-    recipe.update = lambda player, losses: (  # type: ignore[method-assign]
+    recipe.update = lambda player, losses, **_: (  # type: ignore[method-assign]
         torch.stack([loss.float() for loss in losses.values()]).sum().backward() if player == "G" else None
     )
     recipe.training_step(batch(2), 0.5)
