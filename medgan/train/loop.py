@@ -64,7 +64,9 @@ class Loop:
                 means = self._look(batch, book)
                 if is_last or self._due(self.options.checkpoint_every):
                     self._save()
-                bar.update(task, completed=self.step, **({"description": by_player(means)} if means else {}))
+                bar.update(task, completed=self.step)
+                if means:
+                    bar.update(task, description=by_player(means))
                 if is_last and self.step < end:
                     raise Stopped(self.step, end, request.name, is_told=self.ranks.is_first)
             return book.close(self.step) if book else ""

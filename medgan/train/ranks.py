@@ -11,6 +11,7 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from medgan.config import InputError
 
@@ -119,9 +120,9 @@ def _meet_anew(kind: str) -> None:
             "torchrun: ranks on several nodes cannot meet again, as it keeps the addresses of dead ones; set the "
             "environment variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on every node and run the same command again"
         )
-    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     backend = "nccl" if kind == "cuda" else "gloo"
-    dist.init_process_group(backend, store=dist.PrefixStore(f"attempt_{attempt}", store), rank=rank, world_size=count)
+    dist.init_process_group(backend, store=PrefixStore(f"attempt_{attempt}", store), rank=rank, world_size=count)
 
 
 def started() -> tuple[int, int]:
