@@ -151,7 +151,7 @@ def recompute_blocks(network: nn.Module) -> bool:
     types = tuple({kind for module in network.modules() for kind in getattr(module, "block_types", ())})
     blocks = [module for module in network.modules() if isinstance(module, types)]
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     return bool(blocks)
 
 

@@ -50,6 +50,6 @@ def _in_halves(layer: nn.Conv3d, x: Tensor) -> Tensor:
     length = (padded.shape[2] - layer.kernel_size[0]) // stride + 1
     thick = (length // 2 - 1) * stride + layer.kernel_size[0]
     halves = torch.cat([padded[:, :, start : start + thick] for start in (0, length // 2 * stride)])
-    y = F.conv3d(halves, layer.weight, layer.bias, layer.stride, (0, *layer.padding[1:]))  # type: ignore[arg-type]
+    y = F.conv3d(halves, layer.weight, layer.bias, layer.stride, (0, *layer.padding[1:]))
     joined = y.permute(0, 2, 3, 4, 1).reshape(1, length, *y.shape[3:], y.shape[1])
     return joined.permute(0, 4, 1, 2, 3)
