@@ -65,7 +65,7 @@ class TransposedUNet(nn.Module):
 
 
 def checkerboard() -> dict[str, Any]:
-    """MR to CT with pairs, slices of 96 x 96: the same training with two ways to enlarge, early and later."""
+    """MR to CT with pairs, slices of 96 x 96: the same short training with two ways to enlarge."""
     source = PhantomSlices(size=96, A="ct", B="mr", bodies=16, held_out_bodies=2)
     networks = {
         "transposed convolution": Component(name="docs_pictures.TransposedUNet", channels=16),
@@ -77,11 +77,11 @@ def checkerboard() -> dict[str, Any]:
     for name, network in networks.items():
         torch.manual_seed(0)
         recipe = Pix2Pix(spatial_dims=2, generator_net=network, lambda_adv=0.0, ema_decay=0.0, lr=1e-3)
-        for step in _trained(recipe, source, "paired", batch_size=4, num_steps=400):
-            if step in (150, 400):
-                made = _hu(recipe.translator("BA")(held_out["B"]))  # type: ignore[misc]
-                images.append((made, f"{name}, {step} steps"))
-                measured[f"{name}, {step} steps"] = _checker_rms(made, flat)
+        for _ in _trained(recipe, source, "paired", batch_size=4, num_steps=150):
+            pass
+        made = _hu(recipe.translator("BA")(held_out["B"]))  # type: ignore[misc]
+        images.append((made, name))
+        measured[name] = _checker_rms(made, flat)
     chosen = 1
     crop = (slice(24, 72), slice(20, 76))
     _draw("checkerboard", [(made[chosen, 0][crop], title) for made, title in images], SOFT_TISSUE_HU)
@@ -104,7 +104,7 @@ def steps() -> dict[str, Any]:
     recipe = Pix2Pix(generator_net=network, lambda_adv=0.0, ema_decay=0.9, lr=1e-3)
     rng = np.random.default_rng(0)
     bodies = [_body(number) for number in range(4)]
-    for _ in range(300):
+    for _ in range(250):
         ct, mr = _patch(*bodies[rng.integers(len(bodies))][:2], size, rng)
         recipe.training_step({"A": ct[None], "B": mr[None]}, 0.0)
     generator = recipe.translator("BA")

@@ -98,7 +98,7 @@ def notebook_files(notebook: Path, config: MkDocsConfig) -> Iterator[File]:
     """A notebook's page, with a link to the notebook itself, and the pictures of its outputs."""
     from nbconvert import MarkdownExporter
 
-    text, resources = MarkdownExporter().from_filename(str(notebook))
+    text, resources = MarkdownExporter().from_filename(str(notebook))  # type: ignore[no-untyped-call]
     folder = f"{notebook.parent.name}/{notebook.stem}"
     for name, picture in resources["outputs"].items():
         text = text.replace(f"]({name})", f"]({notebook.stem}_{name})")
