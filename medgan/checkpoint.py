@@ -11,17 +11,14 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from medgan.config import Component, InputError, bind, resolve, validate
 from medgan.recipes import RECIPES, Recipe
-from medgan.rundir import RunDir
-
-CheckpointKind = Literal["best", "last"]
-Precision = Literal["auto", "bf16", "float32"]
+from medgan.rundir import CheckpointKind, RunDir
 
 
 def find_checkpoint(run: RunDir, kind: CheckpointKind = "best") -> Path:
@@ -156,32 +153,3 @@ def _refuse_functions(values: object, path: Path) -> None:
             raise InputError(f"{path}: names '{name}', which is no torch module; a checkpoint may name nothing else")
     for value in values.values():
         _refuse_functions(value, path)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of this name; "auto" is a GPU where there is one.
-
-    Raises:
-        InputError: no such device on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputError(f"device '{name}': not on this machine; use auto or cpu") from None
-    return device
-
-
-def is_bf16(precision: Precision, device: torch.device) -> bool:
-    """Whether networks run in bfloat16: as asked, or for "auto" where that is faster.
-
-    A processor must have AMX tiles for that: with AVX-512's instruction alone, oneDNN reaches little more than half of
-    float32's rate (docs/performance.md).
-    """
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())

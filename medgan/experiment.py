@@ -14,6 +14,7 @@ from medgan.config import Component, InputError, StrictModel, bind, component, r
 from medgan.data.cases import DataOptions
 from medgan.data.sources import SOURCES, Source, source
 from medgan.evaluate import EvaluateOptions
+from medgan.export.options import ExportOptions
 from medgan.lock import is_first_process
 from medgan.plan import PlanOptions
 from medgan.preprocess import PreprocessOptions
@@ -56,6 +57,7 @@ class Experiment(StrictModel):
     sample: SampleOptions = Field(SampleOptions(), description="how new images are drawn")
     evaluate: EvaluateOptions = Field(EvaluateOptions(), description="what is measured, and where")
     report: ReportOptions = Field(ReportOptions(), description="what the report shows")
+    export: ExportOptions = Field(ExportOptions(), description="what its authors say of the model that is passed on")
 
     @model_validator(mode="before")
     @classmethod

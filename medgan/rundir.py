@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from medgan.config import InputError, read_yaml, write_yaml
 
 Direction = Literal["AB", "BA"]
+CheckpointKind = Literal["best", "last"]
 PACKAGES = ("medgan", "torch", "monai", "lightning-fabric", "numpy", "scipy", "nibabel", "simpleitk", "pydantic")
 
 
@@ -73,6 +74,11 @@ class RunDir:
     def report(self) -> Path:
         """``index.html``."""
         return self.path / "report"
+
+    @property
+    def export(self) -> Path:
+        """What other tools open, a folder per format."""
+        return self.path / "export"
 
     @property
     def is_trained(self) -> bool:

@@ -12,12 +12,13 @@ from PIL import Image
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from medgan.checkpoint import CheckpointKind, build_recipe, choose_device, find_checkpoint, read_checkpoint
+from medgan.checkpoint import build_recipe, find_checkpoint, read_checkpoint
 from medgan.config import Component, InputError, StrictModel, suggest
 from medgan.data.sources import Source, SourceDataset, source
+from medgan.device import choose_device
 from medgan.mosaic import Picture, columns_for, cuts, mosaic, side_by_side
 from medgan.recipes import Recipe, Sampler
-from medgan.rundir import RunDir
+from medgan.rundir import CheckpointKind, RunDir
 
 Kind = Literal["grid", "walk", "classes", "pairs", "points"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -27,6 +27,7 @@ from medgan.preprocess import preprocess
 from medgan.report import report
 from medgan.rundir import RunDir
 from medgan.train import train
+from medgan.train.trackers import track_report
 from medgan.translate import directions, translate_run
 
 console = Console()
@@ -93,7 +94,7 @@ def finish(
         evaluate_run(run, experiment.evaluate, pairs=pairs, workers=workers)
 
     if begins("report", run.report / "index.html", after=[summary]):
-        report(run, experiment.report)
+        track_report(run, experiment.train.trackers, report(run, experiment.report))
 
 
 def registered(table: Path) -> list[tuple[Path, Path]]:

@@ -20,7 +20,21 @@ from medgan.cli import guarded, run
 from medgan.config import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ("check", "plan", "preprocess", "train", "translate", "sample", "evaluate", "report", "phantom", "config")
+VERBS = (
+    "cases",
+    "check",
+    "plan",
+    "preprocess",
+    "train",
+    "translate",
+    "sample",
+    "evaluate",
+    "report",
+    "export",
+    "slicer",
+    "phantom",
+    "config",
+)
 
 
 def _study(folder: Path) -> Path:

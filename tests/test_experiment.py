@@ -25,7 +25,7 @@ def _file(folder: Path, values: dict[str, Any]) -> Path:
 
 
 def test_every_verb_has_a_section_of_its_name() -> None:
-    verbs = {"plan", "preprocess", "train", "translate", "sample", "evaluate", "report"}
+    verbs = {"plan", "preprocess", "train", "translate", "sample", "evaluate", "report", "export"}
     assert set(Experiment.model_fields) == verbs | {"name", "seed", "data", "recipe"}
 
 

@@ -9,13 +9,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"config"},
-    {"rundir", "lock", "manual", "schema", "networks", "losses", "data", "metrics", "mosaic", "pictures"},
+    {"rundir", "lock", "manual", "schema", "networks", "losses", "data", "metrics", "mosaic", "pictures", "device"},
     {"distances"},
-    {"recipes", "check", "preprocess", "evaluate"},
+    {"recipes", "cases", "check", "preprocess", "evaluate"},
     {"checkpoint", "report"},
     {"train", "translate", "sample"},
-    {"plan"},
+    {"plan", "export"},
     {"experiment"},
+    {"slicer"},
     {"cli"},
     {"__main__", "__init__"},
 )

@@ -15,7 +15,7 @@ from medgan.networks.slicewise import SliceBySlice, for_volumes
 from medgan.preprocess import PreparedDomain, PreprocessOptions
 from medgan.recipes import RECIPES
 from medgan.rundir import RunDir
-from medgan.translate.translator import TranslateOptions, load_translator
+from medgan.translate import TranslateOptions, load_translator
 
 NETS = {
     "generator_net": {"name": "unet", "channels": 8, "levels": 1},

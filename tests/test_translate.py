@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from medgan.config import Component, InputError
 from medgan.data.cases import Case, Domain
 from medgan.data.phantom import make_phantom
+from medgan.data.simpleitk import from_sitk, to_sitk
 from medgan.data.store import StoredCase, write_index
 from medgan.data.volume import Volume, read_volume
 from medgan.preprocess import PreparedDomain, PreprocessOptions
@@ -130,6 +132,14 @@ def test_what_goes_in_comes_out_as_the_same_kind(run: RunDir, ct_file: Path) -> 
     assert to_mr(tensor[0]).shape == SHAPE
     for array in (by_image.get_fdata(), by_volume.array, by_tensor[0].numpy()):
         assert np.array_equal(array, by_path.get_fdata())
+    sitk = to_sitk(by_volume.array, SimpleITK.ReadImage(str(ct_file)))
+    by_sitk = to_mr(SimpleITK.ReadImage(str(ct_file)))
+    assert SimpleITK.Hash(by_sitk) == SimpleITK.Hash(sitk)
+    assert by_sitk.GetDirection() == sitk.GetDirection()
+    assert by_sitk.GetOrigin() == sitk.GetOrigin()
+    assert np.allclose(from_sitk(by_sitk).affine, image.affine, atol=1e-4)
+    with pytest.raises(InputError, match="SimpleITK image: 3D with 2 components"):
+        to_mr(SimpleITK.Image([4, 4, 4], SimpleITK.sitkVectorInt16, 2))
     with pytest.raises(InputError, match="ndarray: has no place in space"):
         to_mr(image.get_fdata())
 

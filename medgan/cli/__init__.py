@@ -8,15 +8,18 @@ from typing import Annotated
 
 import typer
 
+from medgan.cli.cases import cases
 from medgan.cli.check import check
 from medgan.cli.config import config
 from medgan.cli.evaluate import evaluate
+from medgan.cli.export import export
 from medgan.cli.guard import guarded
 from medgan.cli.phantom import phantom
 from medgan.cli.plan import plan
 from medgan.cli.preprocess import preprocess
 from medgan.cli.report import report
 from medgan.cli.sample import sample
+from medgan.cli.slicer import slicer
 from medgan.cli.train import train
 from medgan.cli.translate import translate
 
@@ -42,7 +45,8 @@ def _root(
         typer.echo(context.get_help())
 
 
-for verb in (check, plan, preprocess, train, translate, sample, evaluate, report, phantom, config):
+VERBS = (cases, check, plan, preprocess, train, translate, sample, evaluate, report, export, slicer, phantom, config)
+for verb in VERBS:
     app.command()(verb)
 
 

@@ -47,4 +47,18 @@ def report(
     if len(runs) > 1:
         typer.echo(report_runs(runs, output, options))
     else:
-        typer.echo(report(runs[0], options, output))
+        page = report(runs[0], options, output)
+        typer.echo(page)
+        _track(runs[0], page)
+
+
+def _track(run: Path, page: Path) -> None:
+    """Keep the page with the run, where a tracker that keeps files knows it."""
+    if not (run / "train" / "trackers.json").is_file():
+        return
+    from medgan.experiment import run_experiment
+    from medgan.rundir import RunDir
+    from medgan.train.trackers import track_report
+
+    for name in track_report(RunDir(run), run_experiment(RunDir(run)).train.trackers, page):
+        typer.echo(f"kept by {name}", err=True)

@@ -159,7 +159,7 @@ def prepare(
     place = str(volume.path or "volume")
     grid = GridMap.plan(triple(volume.array.shape), volume.affine, orientation=orientation, spacing_mm=spacing_mm)
     if label_volume is not None:
-        _check_same_grid(volume, label_volume)
+        check_same_grid(volume, label_volume)
     array = np.asarray(volume.array, dtype=np.float32)
     finite = np.isfinite(array)
     if not finite.all():
@@ -187,7 +187,12 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
     return tuple(sides)
 
 
-def _check_same_grid(volume: Volume, label_volume: Volume) -> None:
+def check_same_grid(volume: Volume, label_volume: Volume) -> None:
+    """Refuse labels that lie on another grid than their image.
+
+    Raises:
+        InputError: another shape, or a place further off than half a voxel.
+    """
     place = str(label_volume.path or "labels")
     if volume.array.shape != label_volume.array.shape:
         shapes = f"{label_volume.array.shape} voxels, the image has {volume.array.shape}"

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from medgan.checkpoint import is_bf16
 from medgan.config import Component, StrictModel
 from medgan.data.cases import DataOptions, load_cases
+from medgan.device import is_bf16
 from medgan.plan.decisions import Decision, Draft
 from medgan.plan.facts import DomainFacts, domain_facts
 from medgan.plan.fitting import NARROW, WIDE, Bounds, fit

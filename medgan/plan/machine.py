@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from medgan.checkpoint import choose_device
 from medgan.config import InputError
+from medgan.device import choose_device
 
 GIB = 2**30
 _CGROUP = Path("/sys/fs/cgroup")

@@ -14,13 +14,13 @@ from torch.nn.functional import l1_loss
 from medgan.config import Component, InputError
 from medgan.losses import OBJECTIVES, ObjectiveName
 from medgan.networks import SpatialDims
+from medgan.networks.background import background_kept
 from medgan.recipes.parts import (
     Discriminator,
     Generator,
     ImagePool,
     adam,
     averaged,
-    background_kept,
     discriminator,
     frozen,
     generator,

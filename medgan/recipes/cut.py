@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from medgan.config import Component, InputError
 from medgan.losses import OBJECTIVES, ObjectiveName, patch_nce
 from medgan.networks import SpatialDims
+from medgan.networks.background import KeepBackground
 from medgan.recipes.parts import (
     Discriminator,
     Generator,
-    KeepBackground,
     adam,
     averaged,
     discriminator,

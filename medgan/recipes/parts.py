@@ -14,6 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medgan.config import Component, bind, component
 from medgan.networks import CRITICS, DISCRIMINATORS, ENLARGERS, GENERATORS, SEGMENTORS, SYNTHESIZERS, SpatialDims
+from medgan.networks.background import KeepBackground
+from medgan.networks.built import built
 from medgan.recipes.recipe import Sampler
 
 Prior = Literal["normal", "spherical", "uniform"]
@@ -31,28 +33,8 @@ def generator(
 ) -> nn.Module:
     """The generator that a configuration names, with `KeepBackground` around it unless it is to paint everywhere."""
     target, options = bind(choice, GENERATORS, "generator")
-    network = cast(nn.Module, target(spatial_dims, in_channels, out_channels, **options))
+    network = built(target, spatial_dims, in_channels, out_channels, **options)
     return KeepBackground(network) if keep_background else network
-
-
-class KeepBackground(nn.Module):
-    """A generator that translates the body and leaves the background, exactly -1 in every channel, as it is.
-
-    Preparation sets what lies outside the body to -1 and keeps the body above. Left to the generator, background can
-    come out as soft tissue for thousands of steps: discriminators then win by it, and teach nothing about the body.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        return background_kept(image, cast(Tensor, self.network(image)))
-
-
-def background_kept(image: Tensor, fake: Tensor) -> Tensor:
-    """`fake` ``(B, C', *S)``, but -1 wherever all channels of `image` ``(B, C, *S)`` are."""
-    return torch.where((image > -1).any(dim=1, keepdim=True), fake, -1.0)
 
 
 def discriminator(choice: Component, spatial_dims: SpatialDims, in_channels: int) -> nn.Module:
@@ -64,7 +46,7 @@ def discriminator(choice: Component, spatial_dims: SpatialDims, in_channels: int
 def segmentor(choice: Component, spatial_dims: SpatialDims, in_channels: int, classes: int) -> nn.Module:
     """The segmentor that a configuration names."""
     target, options = bind(choice, SEGMENTORS, "segmentor")
-    return cast(nn.Module, target(spatial_dims, in_channels, classes, **options))
+    return built(target, spatial_dims, in_channels, classes, **options)
 
 
 def enlarger(choice: Component, spatial_dims: SpatialDims, channels: int, scale: int) -> nn.Module:

@@ -6,8 +6,9 @@ import sys
 
 import torch
 
-from medgan.checkpoint import choose_device, is_bf16, write_checkpoint
+from medgan.checkpoint import write_checkpoint
 from medgan.config import Component, InputError, bind
+from medgan.device import choose_device, is_bf16
 from medgan.lock import hold
 from medgan.networks.blocks import recompute_blocks, refuse_wrong_gradients
 from medgan.networks.small_maps import halve_small_maps

@@ -6,44 +6,46 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from medgan.config import Component
 from medgan.mosaic import Picture, cuts, side_by_side
 from medgan.rundir import write_whole
 from medgan.train.diagnostics import Watch
+from medgan.train.trackers import Trackers
 
 
 class Logbook:
-    """``losses.jsonl``, ``validation.jsonl``, ``times.jsonl``, ``previews/``, ``tensorboard/``, ``diagnosis.json``.
+    """``losses.jsonl``, ``validation.jsonl``, ``times.jsonl``, ``previews/``, ``diagnosis.json``, and the trackers.
 
     Only one rank opens it; a killed training's lines after its last checkpoint are dropped when it is opened again.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, trackers: Sequence[Component], parameters: Mapping[str, Any]) -> None:
         """
         Args:
             folder: of the training.
             step: of the checkpoint that it goes on from, 0 at the start.
+            trackers: from `medgan.train.trackers.TRACKERS`.
+            parameters: of recipe and training, which they are told.
         """
-        from torch.utils.tensorboard import SummaryWriter
-
         self.folder, self.watch = folder, Watch()
         (folder / "previews").mkdir(parents=True, exist_ok=True)
         for name in ("losses.jsonl", "validation.jsonl", "times.jsonl"):
             _forget_after(folder / name, step)
         for line in _lines(folder / "losses.jsonl"):
             self.watch.see(int(line.pop("step")), line)
-        self.board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        self.trackers = Trackers(trackers, folder, step, parameters)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.board.close()
+        self.trackers.close()
 
     def losses(self, step: int, means: Mapping[str, float]) -> None:
         """The mean of every term since the last line."""
@@ -65,8 +67,7 @@ class Logbook:
         picture = preview_picture(list(images.values()), is_upright)
         Image.fromarray(picture).save(self.folder / "previews" / f"{step:07d}.png")
         (self.folder / "previews" / "columns.json").write_text(json.dumps(list(images)), encoding="utf-8")
-        layout = "HW" if picture.ndim == 2 else "HWC"
-        self.board.add_image("preview: " + ", ".join(images), picture, step, dataformats=layout)
+        self.trackers.picture(step, "preview: " + ", ".join(images), picture)
 
     def close(self, step: int) -> str:
         """What was seen to go wrong, in a line, which stands in ``diagnosis.json`` too."""
@@ -78,8 +79,7 @@ class Logbook:
     def _write(self, name: str, step: int, means: Mapping[str, float], prefix: str) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **means}) + "\n")
-        for term, mean in means.items():
-            self.board.add_scalar(f"{prefix}{term}", mean, step)
+        self.trackers.scalars(step, {f"{prefix}{term}": mean for term, mean in means.items()})
 
 
 def preview_picture(images: Sequence[Tensor], is_upright: bool = False) -> Picture:

@@ -131,7 +131,11 @@ class Loop:
             self.keeper.save_networks("best", self.step)
 
     def _logbook(self) -> AbstractContextManager[Logbook | None]:
-        return Logbook(self.keeper.run.train, self.step) if self.ranks.is_first else nullcontext()
+        if not self.ranks.is_first:
+            return nullcontext()
+        told = {key: self.keeper.facts[key] for key in ("recipe", "seed")}
+        told["train"] = self.options.model_dump(mode="json", exclude={"trackers"})
+        return Logbook(self.keeper.run.train, self.step, self.options.trackers, told)
 
     def _save(self) -> None:
         done = sorted(step for step in self.skipped if step <= self.step)

@@ -6,10 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from medgan.checkpoint import Precision
-from medgan.config import StrictModel
+from medgan.config import Component, StrictModel, component
 from medgan.data.transforms import Augment
+from medgan.device import Precision
+from medgan.train.trackers import TRACKERS
 
+Tracker = component(TRACKERS, "tracker")
 OnNan = Literal["stop", "skip"]
 FREE = (  # what may change in mid-training: the weights do not depend on it
     "workers",
@@ -21,6 +23,7 @@ FREE = (  # what may change in mid-training: the weights do not depend on it
     "keep_every",
     "on_nan",
     "max_skipped",
+    "trackers",
 )
 
 
@@ -65,4 +68,7 @@ class TrainOptions(StrictModel):
     keep_last: int = Field(3, gt=0, description="checkpoints to go on from that stay, the newest included")
     keep_every: int | None = Field(
         None, gt=0, description="steps between networks that are kept for good, checkpoints/<step>.pt; null: none"
+    )
+    trackers: tuple[Tracker, ...] = Field(  # type: ignore[valid-type]
+        (Component(name="tensorboard"),), description="where the training can be watched: tensorboard, mlflow, wandb"
     )

@@ -25,9 +25,10 @@ from medgan.distances import features_made_from, write_features
 from medgan.metrics.seams import SeamScore
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
+from medgan.translate.load import directions, load_translator
 from medgan.translate.outputs import Output, labels_path, plan_outputs, share, stem
 from medgan.translate.reader import VolumeReader, load_reader
-from medgan.translate.translator import TranslateOptions, Translation, VolumeTranslator, directions, load_translator
+from medgan.translate.translator import TranslateOptions, Translation, VolumeTranslator
 from medgan.translate.unpaired import Measured, Observer, load_observer
 
 __all__ = ["TranslateOptions", "VolumeTranslator", "directions", "load_translator", "translate", "translate_run"]

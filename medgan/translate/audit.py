@@ -26,9 +26,10 @@ from medgan.metrics.limits import Limits, OrganVerdict, Usual, case_score, judge
 from medgan.metrics.roundtrip import errors_under_noise
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
+from medgan.translate.load import directions, load_translator
 from medgan.translate.outputs import Output, stem
 from medgan.translate.reader import VolumeReader, load_reader
-from medgan.translate.translator import TranslateOptions, VolumeTranslator, directions, load_translator
+from medgan.translate.translator import TranslateOptions, VolumeTranslator
 
 COLUMNS = ("subject", "verdict", "score", "organ", "organ_score", "worst", "slice")
 MEASURED = tuple(name for name in OrganReading.__dataclass_fields__ if name not in ("label", "slice"))

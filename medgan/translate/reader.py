@@ -8,10 +8,11 @@ from typing import Any, get_args
 from numpy.typing import NDArray
 from torch import nn
 
-from medgan.checkpoint import build_recipe, choose_device, find_checkpoint, read_checkpoint
+from medgan.checkpoint import build_recipe, find_checkpoint, read_checkpoint
 from medgan.config import InputError, validate
 from medgan.data.grid import triple
 from medgan.data.volume import Volume
+from medgan.device import choose_device
 from medgan.networks.slicewise import for_volumes
 from medgan.preprocess import PreparedDomain
 from medgan.recipes.recipe import DomainKey

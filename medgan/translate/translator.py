@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, overload
+from typing import TYPE_CHECKING, Annotated, Any, cast, overload
 
 import numpy as np
 import torch
@@ -24,18 +24,10 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from medgan.checkpoint import (
-    CheckpointKind,
-    Precision,
-    build_recipe,
-    choose_device,
-    find_checkpoint,
-    is_bf16,
-    read_checkpoint,
-)
-from medgan.config import Component, InputError, StrictModel, component, suggest, validate
+from medgan.config import Component, InputError, StrictModel, component
 from medgan.data.grid import GridMap, triple
 from medgan.data.intensity import Intensity, from_dict
+from medgan.data.simpleitk import from_sitk, is_sitk, to_sitk
 from medgan.data.transforms import Prepared
 from medgan.data.volume import (
     Volume,
@@ -45,20 +37,19 @@ from medgan.data.volume import (
     to_metatensor,
     to_nibabel,
 )
+from medgan.device import Precision, is_bf16
 from medgan.metrics.seams import SeamScore, border_jumps, difference_rms
 from medgan.networks.features import EXTRACTORS
-from medgan.networks.slicewise import for_volumes
 from medgan.networks.windows import Evaluation, Evaluator, Size, filled_up, frozen_for
-from medgan.preprocess import PreparedDomain, PreprocessOptions, prepare_input
-from medgan.recipes import Direction
-from medgan.rundir import RunDir
+from medgan.preprocess.preparation import PreparedDomain, PreprocessOptions, prepare_input
+from medgan.rundir import CheckpointKind
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
+    from SimpleITK import Image as SitkImage
 
 Look = Callable[[Tensor, Tensor, Tensor], Mapping[str, Tensor] | None]
 
-_DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 _MOST_VOXELS = 2**31  # of a working grid: beyond lies a mistaken voxel size, not a patient
 _FAR_SPACING = 1.5  # ratio to the training's spacing from which a volume is resampled to it
 
@@ -114,7 +105,7 @@ class Translation:
 
 
 class VolumeTranslator:
-    """Volumes of one domain as volumes of the other; made by `load_translator`."""
+    """Volumes of one domain as volumes of the other; made by `medgan.translate.load.load_translator`."""
 
     def __init__(
         self,
@@ -142,11 +133,12 @@ class VolumeTranslator:
     @overload
     def __call__(self, image: MetaTensor) -> MetaTensor: ...
     @overload
-    def __call__(self, image: Path | str | SpatialImage) -> Any: ...
+    def __call__(self, image: Path | str | SpatialImage | SitkImage) -> Any: ...
     def __call__(self, image: Any) -> Any:
-        """The translation of a volume, as the same kind of thing: a MONAI tensor, a `Volume`, a nibabel image.
+        """The translation of a volume, as the same kind of thing.
 
-        A path (a file or a DICOM folder) gives a nibabel image.
+        That is a MONAI tensor, a `Volume`, an image of nibabel or one of SimpleITK. A path (a file or a DICOM folder)
+        gives a nibabel image.
 
         Raises:
             InputError: it cannot be read or placed, there is no body in it, or it is too large for the memory.
@@ -161,9 +153,12 @@ class VolumeTranslator:
             volume = read_volume(image)
         elif isinstance(image, SpatialImage):
             volume = from_nibabel(image)
+        elif is_sitk(image):
+            return to_sitk(self.translate(from_sitk(image)).image, image)
         else:
             kind = type(image).__name__
-            raise InputError(f"{kind}: has no place in space; give a path, a nibabel image, a MetaTensor or a Volume")
+            kinds = "a path, an image of nibabel or SimpleITK, a MetaTensor or a Volume"
+            raise InputError(f"{kind}: has no place in space; give {kinds}")
         return to_nibabel(self.translate(volume).image, volume)
 
     def translate(self, volume: Volume, look: Look | None = None) -> Translation:
@@ -301,63 +296,6 @@ def _largest_class(logits: Tensor) -> Tensor:
     return logits.argmax(dim=1, keepdim=True).to(torch.uint8 if logits.shape[1] <= 256 else torch.int16)
 
 
-def load_translator(
-    run: RunDir | Path | str,
-    direction: Direction = "AB",
-    *,
-    checkpoint: CheckpointKind | None = None,
-    device: str = "auto",
-    options: TranslateOptions = TranslateOptions(),  # noqa: B008 (frozen)
-) -> VolumeTranslator:
-    """The translator that a run has trained: call it with a path, a nibabel image, a MONAI tensor or a `Volume`.
-
-    Args:
-        run: the run's folder.
-        direction: "AB" (A to B) or "BA".
-        checkpoint: instead of ``options.checkpoint``, which is "best" and falls back to "last".
-        device: "auto", "cpu", "cuda", "cuda:1", ...; auto takes a GPU where there is one.
-        options: of translating.
-
-    Raises:
-        InputError: no checkpoint, one that cannot be read without running code from it, or no such direction.
-    """
-    if direction not in _DIRECTIONS:
-        raise InputError(f"direction '{direction}'; {suggest(direction, _DIRECTIONS)}")
-    path = find_checkpoint(_run_dir(run), checkpoint or options.checkpoint)
-    state = read_checkpoint(path)
-    recipe = build_recipe(state, path)
-    generator = recipe.translator(direction)
-    if generator is None:
-        others = [other for other in _DIRECTIONS if recipe.translator(other) is not None]
-        way_out = f"use {others[0]}" if others else "name another run"
-        raise InputError(f"direction {direction}: {path} holds no network for it; {way_out}")
-    source, target = (
-        validate(PreparedDomain, state["domains"].get(side), f"{path}: domains.{side}") for side in direction
-    )
-    patch_size = triple(state["patch_size"]) if "patch_size" in state else None
-    segmentor = recipe.segmentor("B" if direction == "AB" else "A")
-    return VolumeTranslator(
-        for_volumes(generator, patch_size),
-        segmentor and for_volumes(segmentor, patch_size),
-        source=source,
-        target=target,
-        patch_size=patch_size,
-        options=options,
-        device=choose_device(device),
-    )
-
-
-def directions(run: RunDir | Path | str, checkpoint: CheckpointKind = "best") -> list[Direction]:
-    """The directions in which a run can translate.
-
-    Raises:
-        InputError: no checkpoint, or one that cannot be read without running code from it.
-    """
-    path = find_checkpoint(_run_dir(run), checkpoint)
-    recipe = build_recipe(read_checkpoint(path), path)
-    return [direction for direction in _DIRECTIONS if recipe.translator(direction) is not None]
-
-
 @contextmanager
 def _enough_memory(place: str) -> Iterator[None]:
     try:
@@ -365,7 +303,3 @@ def _enough_memory(place: str) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError):
         way_out = "lower translate.memory_gb, or use --device cpu"
         raise InputError(f"{place}: too large for the memory; {way_out}") from None
-
-
-def _run_dir(run: RunDir | Path | str) -> RunDir:
-    return run if isinstance(run, RunDir) else RunDir(Path(run))

@@ -9,15 +9,16 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from medgan.checkpoint import CheckpointKind, find_checkpoint, read_checkpoint
+from medgan.checkpoint import find_checkpoint, read_checkpoint
 from medgan.config import InputError, read_yaml
 from medgan.data.store import read_json
 from medgan.data.volume import read_volume, write_volume
 from medgan.metrics.roundtrip import cycle_residual
 from medgan.recipes import Direction
-from medgan.rundir import RunDir
+from medgan.rundir import CheckpointKind, RunDir
+from medgan.translate.load import directions, load_translator
 from medgan.translate.outputs import Output
-from medgan.translate.translator import TranslateOptions, VolumeTranslator, directions, load_translator
+from medgan.translate.translator import TranslateOptions, VolumeTranslator
 
 Member = Callable[[Tensor, Tensor], Tensor]
 

@@ -22,7 +22,8 @@ from medgan.networks.features import EXTRACTORS, Extractor, body_features
 from medgan.preprocess import PreparedDomain, prepare_input
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
-from medgan.translate.translator import VolumeTranslator, directions, load_translator
+from medgan.translate.load import directions, load_translator
+from medgan.translate.translator import VolumeTranslator
 
 WayBack = Callable[[Tensor, Tensor], Tensor]
 
