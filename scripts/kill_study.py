@@ -38,6 +38,7 @@ from environment import ROOT, enter
 STATE = Path("runs/kill_study.jsonl")
 EVENLY, WRITING, PER_RECIPE = 60, 40, 2
 FULL = (0.4, 0.6, 0.8, 0.9, 0.95)  # shares of the room that a training needs
+SECONDS = ("tensorboard", "times.jsonl")  # what says how long it took
 PARTS = ("evenly", "writing", "family", "full")
 
 
@@ -215,7 +216,7 @@ def differences(whole: Path, trial: Path) -> list[str]:
     """What two runs do not have in common: files, and numbers, lines or pictures in them."""
     from medgan.checkpoint import read_checkpoint
 
-    left_out = ("tensorboard", "preprocess")
+    left_out = ("preprocess", *SECONDS)
     one, two = (
         {
             str(path.relative_to(run)): path
