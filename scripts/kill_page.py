@@ -53,8 +53,9 @@ def _kills(kills: list[dict[str, Any]]) -> list[Any]:
         f"{STEPS['checkpoint_every']}) was ended by SIGKILL in {len(main_kills)} runs and started again. "
         f"**{equal} of {len(main_kills)} ended with the bytes of a run that nothing ended**: every number of every "
         "checkpoint (weights, averages, moments, image pools), every line of the logs but those on seconds, every "
-        "picture, and no temporary file or lock left. Moments are drawn evenly from the training's life, or from the time while a checkpoint's "
-        "temporary file is there. Every fifth run met a second SIGKILL while it went on, unless it had ended. The "
+        "picture, and no temporary file or lock left. Moments are drawn evenly from the training's life, or from the "
+        "time while a checkpoint's temporary file is there. Every fifth run met a second SIGKILL while it went on, "
+        "unless it had ended. The "
         f"other recipes were killed {PER_RECIPE} times each, on digits, slices or films.",
         "A training is a process forked from one that has imported everything and trained nothing: Python's start, "
         "which writes nothing, is left out. The processor was shared with other work, so seconds measure no speed.",
