@@ -92,7 +92,7 @@ def kill_all(folder: Path, recipe: str, indices: Iterable[int], is_writing: bool
 
 def fill_all(folder: Path) -> None:
     """Train on disks that run full at ever later moments, make room, and go on."""
-    done = [(record["kind"], record["share"]) for record in records()]
+    done = [(record["kind"], record.get("share")) for record in records()]
     whole = folder / "whole"
     start_anew(whole, folder, MAIN)
     finished(started(MAIN, whole))
