@@ -96,7 +96,7 @@ def _disks(disks: list[dict[str, Any]]) -> list[Any]:
             "columns": ["disk", "room", "exit code", "steps that stood", "damaged or left over", "after making room"],
             "rows": rows,
         },
-        "Steps are those of all whole checkpoints, the best among them. A limit on file sizes below that of a checkpoint "
+        "Steps are those of all whole checkpoints, the best included. A limit on file sizes below a checkpoint's size "
         "lets none be written; `tests/test_resume.py` has one that only the third exceeds, and the second stands.",
     ]
 
