@@ -10,8 +10,8 @@ from typing import Any
 from sts_cases import case_rows, read_subjects
 from sts_pictures import read_lines
 from sts_scores import LOOKUPS, MAE_METRICS, READER_HU, TISSUES, compare
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader  # type: ignore[import-untyped]
-from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
 
 from medgan.config import read_yaml
 from medgan.data.store import read_json
