@@ -5,7 +5,8 @@
     python pipelines/gan_2d.py runs/gan2d --page-only         a page of what is finished
 
 A training that stands is not repeated, one that was interrupted goes on. The page, its JSON and its pictures go to
-``docs/results``.
+``docs/results``. What stands there already stays, run folder or not, as long as its configuration is what it was; a run
+of the same configuration and seed takes its place.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -32,14 +33,14 @@ from gan2d_scores import score_digits, score_super_resolution, score_translation
 
 from medgan.checkpoint import build_recipe, read_checkpoint  # noqa: E402
 from medgan.cli import guarded  # noqa: E402
-from medgan.config import Component, InputError, suggest  # noqa: E402
+from medgan.config import Component, InputError, read_yaml, suggest  # noqa: E402
 from medgan.data.digits import Digits  # noqa: E402
 from medgan.data.phantom_slices import PhantomSlices  # noqa: E402
 from medgan.data.sources import Source, source  # noqa: E402
 from medgan.data.store import read_json, write_json  # noqa: E402
 from medgan.data.toy import Grid, Ring  # noqa: E402
 from medgan.experiment import load_experiment  # noqa: E402
-from medgan.recipes import Recipe, Sampler  # noqa: E402
+from medgan.recipes import Direction, Recipe, Sampler  # noqa: E402
 from medgan.recipes.srgan import SRGAN  # noqa: E402
 from medgan.rundir import RunDir, environment  # noqa: E402
 from medgan.sample import Kind, load_recipe, sample  # noqa: E402
@@ -73,9 +74,13 @@ def _enlargement(run: RunDir, recipe: Recipe, drawn: Source) -> Any:
 
 
 def _translation(run: RunDir, recipe: Recipe, drawn: Source) -> Any:
+    """Every direction that was learnt, to every contrast of its target; with classes, the way to them alone."""
     slices = cast(PhantomSlices, drawn)
-    kinds = range(len(slices.contrasts["B"]))
-    return [score_translation(recipe, slices, kind=kind) for kind in kinds]
+    ways: list[Direction] = [way for way in get_args(Direction) if recipe.translator(way) is not None]
+    asked = [(way, kind) for way in ways for kind in range(len(slices.contrasts[way[1]]))]
+    if slices.num_classes:
+        asked = [(way, kind) for way, kind in asked if way == "AB"]
+    return [score_translation(recipe, slices, direction=way, kind=kind) for way, kind in asked]
 
 
 def _slices(run: RunDir, recipe: Recipe, drawn: Source) -> Any:
@@ -106,6 +111,7 @@ PARTS: dict[str, Part] = {
     "srgan_slices_x2": Part(_enlargement, (0,), ("pairs",)),
     "srgan_slices_x4": Part(_enlargement, (0,), ("pairs",)),
     "pix2pix_slices": Part(_translation, (0,), ("pairs",)),
+    "pix2pix_slices_back": Part(_translation, (0,), ("pairs",)),
     "pix2pix_edges": Part(_translation, (0,), ("pairs",)),
     "cyclegan_slices": Part(_translation, (0,), ("pairs",)),
     "conditional_cyclegan_slices": Part(_translation, (0,), ("pairs",)),
@@ -143,7 +149,7 @@ def study(
 def one_run(runs: Path, name: str, seed: int, device: str = "auto") -> None:
     """One configuration with one seed: trained, scored into ``study.json``, drawn into ``sample/``."""
     run, experiment = RunDir(runs / f"{name}-{seed}"), load_experiment(config(name), [f"seed={seed}"])
-    if is_scored(run):
+    if is_scored(run, name):
         return
     console.rule(f"[bold]{name}, seed {seed}")
     assert experiment.samples is not None
@@ -165,6 +171,7 @@ def one_run(runs: Path, name: str, seed: int, device: str = "auto") -> None:
             "scores": plain(scores),
             "seconds": round(seconds) if is_whole else None,
             "steps": experiment.train.num_steps,
+            "configuration": settings(name),
             "parameters": sum(p.numel() for p in recipe.parameters() if p.requires_grad),
             "pictures": [f"{kind}.png" for kind in PARTS[name].pictures],
             "verdict": verdict,
@@ -174,25 +181,33 @@ def one_run(runs: Path, name: str, seed: int, device: str = "auto") -> None:
 
 
 def write_results(runs: Path, results: Path) -> Path:
-    """The page of all finished runs."""
+    """The page of all finished runs, and of what stands in ``gan2d.json`` of configurations that have not changed."""
+    earlier = read_json(results / "gan2d.json")["runs"] if (results / "gan2d.json").exists() else {}
     found: dict[str, list[dict[str, Any]]] = {}
     folder = results / "gan2d"
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in PARTS.items():
-        of_part = [RunDir(runs / f"{name}-{seed}") for seed in part.seeds]
-        found[name] = [read_json(run.path / "study.json") for run in of_part if is_scored(run)]
-        if not found[name]:
-            continue
-        for kind in part.pictures:
-            picture = of_part[0].path / "sample" / f"{kind}.png"
-            if picture.exists():
-                (folder / f"{name}_{kind}.png").write_bytes(picture.read_bytes())
+        now = settings(name)
+        by_seed = {one["seed"]: one for one in earlier.get(name, []) if one["configuration"] == now}
+        scored = [run for run in sorted(runs.glob(f"{name}-[0-9]*")) if is_scored(RunDir(run), name)]
+        by_seed |= {one["seed"]: one for one in (read_json(run / "study.json") for run in scored)}
+        found[name] = [by_seed[seed] for seed in sorted(by_seed)]
+        shown = runs / f"{name}-{min(by_seed, default=0)}"
+        for kind in part.pictures if shown in scored else ():
+            (folder / f"{name}_{kind}.png").write_bytes((shown / "sample" / f"{kind}.png").read_bytes())
     return write_page(results, found, environment(0))
 
 
-def is_scored(run: RunDir) -> bool:
-    """Whether a run has its scores, of the configuration that it stands for."""
-    return (run.path / "study.json").exists()
+def is_scored(run: RunDir, name: str) -> bool:
+    """Whether a run has its scores, of the configuration of this name as it is now."""
+    scores = run.path / "study.json"
+    return scores.exists() and read_json(scores).get("configuration") == settings(name)
+
+
+def settings(name: str) -> dict[str, Any]:
+    """What decides the figures of a configuration, as its file has it."""
+    values = read_yaml(config(name))
+    return {section: values[section] for section in ("data", "recipe", "train")}
 
 
 def config(name: str) -> Path:
