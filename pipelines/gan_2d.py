@@ -2,7 +2,8 @@
 
     python pipelines/gan_2d.py runs/gan2d                     all of it, hours on two cores
     python pipelines/gan_2d.py runs/gan2d --only gan_ring     one configuration, all of its seeds
-    python pipelines/gan_2d.py runs/gan2d --page-only         a page of what is finished
+    python pipelines/gan_2d.py runs/gan2d --as-is             scores of trainings as far as they are, told as such
+    python pipelines/gan_2d.py runs/gan2d --page-only         a page of what is scored
 
 A training that stands is not repeated, one that was interrupted goes on. The page, its JSON and its pictures go to
 ``docs/results``. What stands there already stays, run folder or not, as long as its configuration is what it was; a run
@@ -128,7 +129,8 @@ def study(
         list[str] | None, typer.Option(metavar="CONFIG", help="Train this configuration alone; repeatable.")
     ] = None,
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="Instead of the part's seeds; repeatable.")] = None,
-    page_only: Annotated[bool, typer.Option("--page-only", help="Train nothing; a page of what is finished.")] = False,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Train nothing; score trainings as far as they are.")] = False,
+    page_only: Annotated[bool, typer.Option("--page-only", help="Train nothing; a page of what is scored.")] = False,
     train_only: Annotated[bool, typer.Option("--train-only", help="Train and score; write no page.")] = False,
     results: Annotated[Path, typer.Option(help="Where the page, its JSON and pictures go.")] = ROOT
     / "docs"
@@ -141,23 +143,30 @@ def study(
             raise InputError(f"--only {name}: not of this study; {suggest(name, PARTS)}")
     for name in [] if page_only else only or PARTS:
         for seed in seeds or PARTS[name].seeds:
-            one_run(runs, name, seed, device)
+            one_run(runs, name, seed, device, as_is=as_is)
     if not train_only:
         console.print(f"The page: {write_results(runs, results)}", highlight=False)
 
 
-def one_run(runs: Path, name: str, seed: int, device: str = "auto") -> None:
-    """One configuration with one seed: trained, scored into ``study.json``, drawn into ``sample/``."""
+def one_run(runs: Path, name: str, seed: int, device: str = "auto", *, as_is: bool = False) -> None:
+    """One configuration with one seed: trained, scored into ``study.json``, drawn into ``sample/``.
+
+    `as_is`, a training that was interrupted is scored as far as it has come, and nothing is trained.
+    """
     run, experiment = RunDir(runs / f"{name}-{seed}"), load_experiment(config(name), [f"seed={seed}"])
-    if is_scored(run, name):
+    steps = experiment.train.num_steps
+    if figures(run, name).get("steps") == steps or (as_is and not run.is_trained):
         return
     console.rule(f"[bold]{name}, seed {seed}")
     assert experiment.samples is not None
+    is_whole, seconds, verdict = not run.is_trained, 0.0, "interrupted"
     experiment.begin(run)
-    is_whole = not run.is_trained
-    started = time.monotonic()
-    verdict = train(experiment.recipe, experiment.train, run, seed=seed, device=device, samples=experiment.samples)
-    seconds = time.monotonic() - started
+    if as_is:
+        steps = read_checkpoint(run.checkpoint())["step"]
+    else:
+        started = time.monotonic()
+        verdict = train(experiment.recipe, experiment.train, run, seed=seed, device=device, samples=experiment.samples)
+        seconds = time.monotonic() - started
     recipe, drawn = load_recipe(run, experiment.sample.checkpoint, device="cpu"), source(_fresh(experiment.samples))
     scores = PARTS[name].score(run, recipe, drawn)
     for kind in PARTS[name].pictures:
@@ -170,7 +179,7 @@ def one_run(runs: Path, name: str, seed: int, device: str = "auto") -> None:
             "seed": seed,
             "scores": plain(scores),
             "seconds": round(seconds) if is_whole else None,
-            "steps": experiment.train.num_steps,
+            "steps": steps,
             "configuration": settings(name),
             "parameters": sum(p.numel() for p in recipe.parameters() if p.requires_grad),
             "pictures": [f"{kind}.png" for kind in PARTS[name].pictures],
@@ -181,7 +190,7 @@ def one_run(runs: Path, name: str, seed: int, device: str = "auto") -> None:
 
 
 def write_results(runs: Path, results: Path) -> Path:
-    """The page of all finished runs, and of what stands in ``gan2d.json`` of configurations that have not changed."""
+    """The page of all scored runs, and of what stands in ``gan2d.json`` of configurations that have not changed."""
     earlier = read_json(results / "gan2d.json")["runs"] if (results / "gan2d.json").exists() else {}
     found: dict[str, list[dict[str, Any]]] = {}
     folder = results / "gan2d"
@@ -189,19 +198,20 @@ def write_results(runs: Path, results: Path) -> Path:
     for name, part in PARTS.items():
         now = settings(name)
         by_seed = {one["seed"]: one for one in earlier.get(name, []) if one["configuration"] == now}
-        scored = [run for run in sorted(runs.glob(f"{name}-[0-9]*")) if is_scored(RunDir(run), name)]
-        by_seed |= {one["seed"]: one for one in (read_json(run / "study.json") for run in scored)}
+        scored = {run: figures(RunDir(run), name) for run in sorted(runs.glob(f"{name}-[0-9]*"))}
+        by_seed |= {one["seed"]: one for one in scored.values() if one}
         found[name] = [by_seed[seed] for seed in sorted(by_seed)]
         shown = runs / f"{name}-{min(by_seed, default=0)}"
-        for kind in part.pictures if shown in scored else ():
+        for kind in part.pictures if scored.get(shown) else ():
             (folder / f"{name}_{kind}.png").write_bytes((shown / "sample" / f"{kind}.png").read_bytes())
     return write_page(results, found, environment(0))
 
 
-def is_scored(run: RunDir, name: str) -> bool:
-    """Whether a run has its scores, of the configuration of this name as it is now."""
-    scores = run.path / "study.json"
-    return scores.exists() and read_json(scores).get("configuration") == settings(name)
+def figures(run: RunDir, name: str) -> dict[str, Any]:
+    """What a run was scored, if that was of the configuration of this name as it is now; else nothing."""
+    path = run.path / "study.json"
+    scores: dict[str, Any] = read_json(path) if path.exists() else {}
+    return scores if scores.get("configuration") == settings(name) else {}
 
 
 def settings(name: str) -> dict[str, Any]:

@@ -241,10 +241,12 @@ and T2. The lookup table and the one value are fitted on pairs of training bodie
 
 def _beside_pairs(found: Runs) -> str:
     """CycleGAN's error beside that of pix2pix, for each target that both have."""
-    mine, pairs = (
-        {score["contrast"]: score["mae"] for name in names for run in found.get(name, [])[:1] for score in run["scores"]}
-        for names in (("cyclegan_slices",), ("pix2pix_slices", "pix2pix_slices_back"))
-    )
+
+    def errors(*names: str) -> dict[str, float]:
+        first = [found[name][0] for name in names if found.get(name)]
+        return {score["contrast"]: score["mae"] for run in first for score in run["scores"]}
+
+    mine, pairs = errors("cyclegan_slices"), errors("pix2pix_slices", "pix2pix_slices_back")
     both = [
         f"{100 * (mine[target] / pairs[target] - 1):.0f} % for {target.upper()}" for target in mine if target in pairs
     ]
@@ -299,7 +301,7 @@ def _runs(found: Runs) -> str:
         [
             f"`{run['config']}`",
             str(run["seed"]),
-            str(run["steps"]),
+            _steps(run),
             "" if run["seconds"] is None else f"{run['seconds'] / 60:.1f}",
             f"{run['parameters'] / 1e3:.0f}",
             run["verdict"],
@@ -313,6 +315,12 @@ def _runs(found: Runs) -> str:
 Minutes are of a shared machine, and left out where a training went on after an interruption.
 
 {_table(head, rows)}"""
+
+
+def _steps(run: Run) -> str:
+    """How long a training was, and of how long it was to be where it was interrupted."""
+    asked = run["configuration"]["train"]["num_steps"]
+    return str(asked) if run["steps"] == asked else f"{run['steps']} of {asked}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

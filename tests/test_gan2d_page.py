@@ -9,6 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
+
+from medgan.checkpoint import read_checkpoint, write_checkpoint
+from medgan.rundir import RunDir
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -45,14 +49,15 @@ def _run(runs: Path, figures: dict[str, Any], **changed: Any) -> None:
 def test_a_new_run_joins_what_stands_or_takes_its_place(study: ModuleType, tmp_path: Path) -> None:
     first, second = STANDING["gan_ring"][:2]
     results = _results(tmp_path / "results", {"gan_ring": [first, second], "density_ring": STANDING["density_ring"]})
-    _run(tmp_path / "runs", second, steps=-1)
+    _run(tmp_path / "runs", second, steps=500)
     _run(tmp_path / "runs", second, seed=7)
     page = study.write_results(tmp_path / "runs", results)
     found = json.loads((results / "gan2d.json").read_text())["runs"]
-    assert [(run["seed"], run["steps"]) for run in found["gan_ring"]] == [(0, 8000), (1, -1), (7, 8000)]
+    assert [(run["seed"], run["steps"]) for run in found["gan_ring"]] == [(0, 8000), (1, 500), (7, 8000)]
     assert found["density_ring"] == STANDING["density_ring"]
     assert not (results / "gan2d" / "gan_ring_points.png").exists()  # the shown seed, 0, was not run again
     assert "density network, ring" in page.read_text()
+    assert "| `gan_ring` | 1 | 500 of 8000 |" in page.read_text()  # interrupted, and told as such
     assert study.write_results(tmp_path / "no runs", results).read_text() == page.read_text()
 
 
@@ -87,3 +92,25 @@ def test_cyclegan_stands_beside_pix2pix_for_every_target_that_both_have(study: M
         _run(tmp_path / "runs", common, config=name, scores=of_part, configuration=study.settings(name))
     page = study.write_results(tmp_path / "runs", _results(tmp_path / "results", {})).read_text()
     assert "by 50 % for CT and 20 % for MR." in page
+
+
+def test_an_interrupted_training_is_scored_as_far_as_it_is(
+    study: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = yaml.safe_load((ROOT / "configs" / "gan_ring.yaml").read_text(encoding="utf-8"))
+    values["train"] = {"num_steps": 4, "batch_size": 8, "precision": "float32"}
+    (tmp_path / "gan_ring.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    monkeypatch.setattr(study, "config", lambda name: tmp_path / f"{name}.yaml")
+    run = tmp_path / "gan_ring-0"
+
+    def scored(*, as_is: bool) -> dict[str, Any]:
+        study.one_run(tmp_path, "gan_ring", 0, "cpu", as_is=as_is)
+        return json.loads((run / "study.json").read_text()) if (run / "study.json").exists() else {}
+
+    assert scored(as_is=True) == {}  # nothing has been trained
+    assert scored(as_is=False)["steps"] == 4
+    (run / "study.json").unlink()
+    last = RunDir(run).checkpoint("last")
+    write_checkpoint(last, read_checkpoint(last) | {"step": 3})
+    told = scored(as_is=True)
+    assert (told["steps"], told["seconds"], told["verdict"]) == (3, None, "interrupted")

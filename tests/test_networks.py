@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from medgan.networks import DISCRIMINATORS, GENERATORS, SEGMENTORS, PatchGAN, UN
 from medgan.networks.blocks import (
     ChannelNorm,
     InstanceNorm,
+    PlacedConv,
     Upsample,
     crop_to,
     pad_to_multiple,
@@ -169,3 +171,40 @@ def test_a_small_map_in_two_halves_is_convolved_as_one(size: tuple[int, int, int
 
 def test_a_network_without_blocks_has_none_to_recompute() -> None:
     assert not recompute_blocks(PatchGAN(2, 1, channels=8))
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "small"),
+    [
+        (GENERATORS, "unet", {"levels": 1}),
+        (GENERATORS, "resnet", {"levels": 1, "blocks": 1}),
+        (DISCRIMINATORS, "patchgan", {"layers": 1}),
+    ],
+)
+def test_only_with_places_is_equal_tissue_answered_differently_elsewhere(
+    table: dict[str, Any], name: str, small: dict[str, int]
+) -> None:
+    def apart(**options: Any) -> float:
+        torch.manual_seed(0)
+        network = table[name](2, *(1,) * (2 if table is GENERATORS else 1), channels=8, **small, **options)
+        row = network(torch.full((1, 1, 64, 64), 0.3))[0, 0, 16]
+        return float((row[14] - row[18]).abs().detach())  # neither sees the border
+
+    assert apart() < 1e-6
+    assert apart(places=True) > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("table", "name"), [(GENERATORS, "unet"), (GENERATORS, "resnet"), (DISCRIMINATORS, "patchgan")]
+)
+def test_patches_of_volumes_know_no_place(table: dict[str, Any], name: str) -> None:
+    with pytest.raises(InputError, match="places: true, but patches of volumes"):
+        table[name](3, *(1,) * (2 if table is GENERATORS else 1), places=True)
+
+
+def test_places_run_from_minus_one_to_one_along_rows_and_columns() -> None:
+    layer = PlacedConv(3, 2, 1, bias=False)
+    layer.weight.data = torch.tensor([[[[0.0]], [[1.0]], [[0.0]]], [[[0.0]], [[0.0]], [[1.0]]]])
+    rows, columns = layer(torch.rand(2, 1, 3, 5))[1]
+    assert rows[:, 0].tolist() == [-1, 0, 1]
+    assert columns[0].tolist() == [-1, -0.5, 0, 0.5, 1]

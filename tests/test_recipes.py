@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from medgan.config import Component
+from medgan.config import Component, InputError
 from medgan.recipes import RECIPES, Recipe
 from medgan.recipes.parts import ImagePool, averaged, frozen, intensity_distance, ramp
 
@@ -268,6 +268,35 @@ def test_pix2pix_without_an_adversary_has_no_discriminator() -> None:
     assert set(recipe.optimizers) == {"G"}
     assert "G/adv" not in step(recipe, 0, 2)
     assert recipe.translator("AB") is None
+
+
+def test_in_the_warm_up_cyclegan_s_generators_learn_to_give_back_what_they_see_and_nobody_judges() -> None:
+    recipe = make("cyclegan", 2, warmup=0.5)
+    judges = {key: p.detach().clone() for key, p in trained(recipe).items() if key.startswith("D_")}
+    losses = [step(recipe, index, 2, progress=0.1) for index in range(5)]
+    assert set(losses[0]) == {"G/start_A", "G/start_B"}
+    assert losses[-1]["G/start_A"] < losses[0]["G/start_A"]
+    assert all(torch.equal(p, judges[key]) for key, p in trained(recipe).items() if key in judges)
+    assert "D/A" in step(recipe, 5, 2, progress=0.5)
+
+
+def test_images_of_different_channels_cannot_be_given_back() -> None:
+    with pytest.raises(InputError, match=r"recipe\.warmup: 0\.1, but images of 1 channels"):
+        make("cyclegan", 2, warmup=0.1, channels_B=2)
+
+
+def test_cyclegan_s_discriminators_see_noise_that_fades_and_its_generators_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[float, float]] = []
+
+    def noisy(samples: torch.Tensor, std: float, progress: float) -> torch.Tensor:
+        seen.append((std, progress))
+        return samples
+
+    monkeypatch.setattr("medgan.recipes.cyclegan.noisy", noisy)
+    step(make("cyclegan", 2, instance_noise=0.2), 0, 2, progress=0.75)
+    assert seen == [(0.2, 0.75)] * 6  # two fakes for G; two reals and two fakes for D
 
 
 def test_the_learning_rate_is_constant_and_then_falls_to_nothing() -> None:

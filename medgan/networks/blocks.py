@@ -25,6 +25,40 @@ def conv(
     return layer(in_channels, out_channels, kernel_size, stride=stride, padding=(kernel_size - 1) // 2)
 
 
+class PlacedConv(nn.Conv2d):
+    """A convolution that sees, behind the channels of an image, where each pixel lies along each axis, from -1 to 1.
+
+    Liu et al., "An Intriguing Failing of Convolutional Neural Networks and the CoordConv Solution", 2018.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        axes = [torch.linspace(-1.0, 1.0, size, dtype=input.dtype, device=input.device) for size in input.shape[2:]]
+        places = torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(input), -1, -1, -1)
+        return super().forward(torch.cat([input, places], dim=1))
+
+
+def first_conv(
+    spatial_dims: SpatialDims,
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    *,
+    stride: int = 1,
+    places: bool = False,
+) -> nn.Conv2d | nn.Conv3d:
+    """The convolution that sees the image, and with `places` also where each pixel lies.
+
+    Raises:
+        InputError: places of volumes, which are cut into patches that do not know where they lie.
+    """
+    if not places:
+        return conv(spatial_dims, in_channels, out_channels, kernel_size, stride=stride)
+    if spatial_dims == 3:
+        raise InputError("places: true, but patches of volumes do not know where they lie; leave it out")
+    padding = (kernel_size - 1) // 2
+    return PlacedConv(in_channels + spatial_dims, out_channels, kernel_size, stride=stride, padding=padding)
+
+
 class ChannelNorm(nn.Module):
     """Normalise each voxel over its channels: ``(B, C, *S)`` to the same shape.
 

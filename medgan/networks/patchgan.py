@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from medgan.networks.blocks import NORMS, Norm, SpatialDims, conv, initialize, layout
+from medgan.networks.blocks import NORMS, Norm, SpatialDims, conv, first_conv, initialize, layout
 
 
 class PatchGAN(nn.Module):
@@ -29,10 +29,15 @@ class PatchGAN(nn.Module):
         ] = 3,
         norm: Annotated[Norm, Field(description="channel, instance (the paper's) or none")] = "instance",
         spectral: Annotated[bool, Field(description="spectral normalisation of every weight (Miyato 2018)")] = False,
+        places: Annotated[
+            bool,
+            Field(description="the first layer sees where each pixel lies, too; for whole slices, whose places tell"),
+        ] = False,
     ) -> None:
         super().__init__()
         widths = [channels * min(2**layer, 8) for layer in range(layers + 1)]
-        body: list[nn.Module] = [conv(spatial_dims, in_channels, widths[0], 4, stride=2), nn.LeakyReLU(0.2)]
+        first = first_conv(spatial_dims, in_channels, widths[0], 4, stride=2, places=places)
+        body: list[nn.Module] = [first, nn.LeakyReLU(0.2)]
         for layer in range(1, layers + 1):
             stride = 2 if layer < layers else 1
             body += [

@@ -17,6 +17,7 @@ from medgan.networks.blocks import (
     Upsample,
     conv,
     crop_to,
+    first_conv,
     initialize,
     layout,
     pad_to_multiple,
@@ -45,11 +46,15 @@ class ResNetGenerator(nn.Module):
         norm: Annotated[
             Norm, Field(description="channel: seam-free; instance: as in the papers, depends on the window")
         ] = "channel",
+        places: Annotated[
+            bool,
+            Field(description="the first layer sees where each pixel lies, too; for whole slices, whose places tell"),
+        ] = False,
     ) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(levels + 1)]
         self.multiple, self.block_types = 2**levels, (ResidualBlock,)
-        stem = conv(spatial_dims, in_channels, widths[0], stem_kernel)
+        stem = first_conv(spatial_dims, in_channels, widths[0], stem_kernel, places=places)
         layers: list[nn.Module] = [stem]
         for fine, coarse in pairwise(widths):
             layers += [NORMS[norm](fine), nn.SiLU(), conv(spatial_dims, fine, coarse, stride=2)]

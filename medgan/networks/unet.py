@@ -17,6 +17,7 @@ from medgan.networks.blocks import (
     Upsample,
     conv,
     crop_to,
+    first_conv,
     initialize,
     layout,
     pad_to_multiple,
@@ -60,12 +61,16 @@ class UNetGenerator(nn.Module):
         norm: Annotated[
             Norm, Field(description="channel: seam-free; instance: as in the papers, depends on the window")
         ] = "channel",
+        places: Annotated[
+            bool,
+            Field(description="the first layer sees where each pixel lies, too; for whole slices, whose places tell"),
+        ] = False,
     ) -> None:
         super().__init__()
         widths = [min(channels * 2**level, max_channels) for level in range(levels + 1)]
         self.multiple, self.block_types = 2**levels, (ResidualBlock, Merge)
         self.encoder_channels = (in_channels, *widths)
-        self.stem = conv(spatial_dims, in_channels, widths[0])
+        self.stem = first_conv(spatial_dims, in_channels, widths[0], places=places)
         self.encoders = nn.ModuleList(_stack(spatial_dims, width, blocks, norm) for width in widths)
         self.downs = nn.ModuleList(conv(spatial_dims, fine, coarse, stride=2) for fine, coarse in pairwise(widths))
         self.ups = nn.ModuleList(Upsample(spatial_dims, coarse, fine, 1) for fine, coarse in pairwise(widths))

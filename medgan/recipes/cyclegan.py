@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from medgan.config import Component
+from medgan.config import Component, InputError
 from medgan.losses import OBJECTIVES, ObjectiveName, gradient_difference
 from medgan.networks import SpatialDims
 from medgan.recipes.parts import (
@@ -25,6 +25,7 @@ from medgan.recipes.parts import (
     judged,
 )
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
+from medgan.recipes.view import InstanceNoise, noisy
 
 
 class CycleGAN(Recipe):
@@ -61,6 +62,16 @@ class CycleGAN(Recipe):
         lambda_gradient: Annotated[
             float, Field(ge=0, description="weight of equal edge strength of source and translation; 0: off")
         ] = 0.0,
+        warmup: Annotated[
+            float,
+            Field(
+                ge=0,
+                lt=1,
+                description="share of the training in which generators learn to give back what they see, before the "
+                "game begins: bright starts as bright (Chen 2018); 0: off",
+            ),
+        ] = 0.0,
+        instance_noise: InstanceNoise = 0.0,
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for each discriminator, images")] = 50,
         lr: Annotated[float, Field(gt=0, description="Adam's initial learning rate, generators")] = 2e-4,
         lr_discriminator: Annotated[
@@ -70,6 +81,11 @@ class CycleGAN(Recipe):
         ema_decay: Annotated[float, Field(ge=0, lt=1, description="of the averaged generators, per step")] = 0.995,
     ) -> None:
         super().__init__()
+        if warmup and channels_A != channels_B:
+            raise InputError(
+                f"recipe.warmup: {warmup}, but images of {channels_A} channels cannot be given back with {channels_B}; "
+                "set it to 0"
+            )
         self.G_AB = generator(generator_net, spatial_dims, channels_A, channels_B, keep_background)
         self.G_BA = generator(generator_net, spatial_dims, channels_B, channels_A, keep_background)
         self.D_A = discriminator(discriminator_net, spatial_dims, channels_A)
@@ -79,6 +95,7 @@ class CycleGAN(Recipe):
         self.game = OBJECTIVES[objective]
         self.lambda_adv, self.lambda_cycle = lambda_adv, lambda_cycle
         self.lambda_identity, self.lambda_gradient = lambda_identity, lambda_gradient
+        self.warmup, self.instance_noise = warmup, instance_noise
         self.optimizers = {
             "G": adam([self.G_AB, self.G_BA], lr, beta1),
             "D": adam([self.D_A, self.D_B], lr_discriminator, beta1),
@@ -87,11 +104,17 @@ class CycleGAN(Recipe):
     def training_step(self, batch: Batch, progress: float) -> Losses:
         """Equation 3, its generators' side first."""
         real_A, real_B = batch["A"], batch["B"]
+        if progress < self.warmup:
+            return self._give_back(real_A, real_B)
+
+        def seen(images: Tensor) -> Tensor:
+            return noisy(images, self.instance_noise, progress)
+
         with frozen(self.D_A, self.D_B):
             fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
             losses_G = {
-                "G/adv_B": self.lambda_adv * self.game.generator(self.D_B(fake_B)),
-                "G/adv_A": self.lambda_adv * self.game.generator(self.D_A(fake_A)),
+                "G/adv_B": self.lambda_adv * self.game.generator(self.D_B(seen(fake_B))),
+                "G/adv_A": self.lambda_adv * self.game.generator(self.D_A(seen(fake_A))),
                 "G/cycle_A": self.lambda_cycle * l1_loss(self.G_BA(fake_B), real_A),  # Equation 2
                 "G/cycle_B": self.lambda_cycle * l1_loss(self.G_AB(fake_A), real_B),
             }
@@ -102,14 +125,26 @@ class CycleGAN(Recipe):
                 losses_G["G/gradient_A"] = self.lambda_gradient * gradient_difference(fake_B, real_A)
                 losses_G["G/gradient_B"] = self.lambda_gradient * gradient_difference(fake_A, real_B)
             self.update("G", losses_G)
+        past_A, past_B = self.pool_A(fake_A.detach()), self.pool_B(fake_B.detach())
         losses_D = {
-            "D/A": self.game.discriminator(*judged(self.D_A, real_A, self.pool_A(fake_A.detach()))),
-            "D/B": self.game.discriminator(*judged(self.D_B, real_B, self.pool_B(fake_B.detach()))),
+            "D/A": self.game.discriminator(*judged(self.D_A, seen(real_A), seen(past_A))),
+            "D/B": self.game.discriminator(*judged(self.D_B, seen(real_B), seen(past_B))),
         }
         self.update("D", losses_D)
         self.follow(self.ema_AB, self.G_AB)
         self.follow(self.ema_BA, self.G_BA)
         return losses_G | losses_D
+
+    def _give_back(self, real_A: Tensor, real_B: Tensor) -> Losses:
+        """Each generator as the identity: Chen et al., "CartoonGAN", 2018, section 3.3, in their pixels' place."""
+        losses = {
+            "G/start_A": l1_loss(self.G_AB(real_A), real_A),
+            "G/start_B": l1_loss(self.G_BA(real_B), real_B),
+        }
+        self.update("G", losses)
+        self.follow(self.ema_AB, self.G_AB)
+        self.follow(self.ema_BA, self.G_BA)
+        return losses
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> Losses:

@@ -30,12 +30,18 @@ def pack(samples: Tensor, packing: int) -> Tensor:
     return samples.reshape(-1, packing * samples.shape[1], *samples.shape[2:])
 
 
+def noisy(samples: Tensor, std: float, progress: float) -> Tensor:
+    """Samples with normal noise whose std falls linearly to 0 over the training: two distributions then overlap.
+
+    Sonderby et al., "Amortised MAP Inference for Image Super-resolution", 2017, section 3.3.
+    """
+    return samples + std * (1.0 - progress) * torch.randn_like(samples) if std else samples
+
+
 class View:
     """Samples ``(B, C, ...)`` as the critic is to see them, reals and fakes alike.
 
-    First instance noise, whose std falls linearly to 0 over the training (Sonderby et al., "Amortised MAP Inference for
-    Image Super-resolution", 2017, section 3.3): two distributions without overlap then have some. Then augmentation.
-    Then packing.
+    First instance noise (`noisy`), then augmentation, then packing.
     """
 
     def __init__(
@@ -47,6 +53,4 @@ class View:
         self.shape = (packing * image_shape[0], *image_shape[1:])
 
     def __call__(self, samples: Tensor, progress: float) -> Tensor:
-        if self.noise:
-            samples = samples + self.noise * (1.0 - progress) * torch.randn_like(samples)
-        return pack(augmented(samples, self.augment), self.packing)
+        return pack(augmented(noisy(samples, self.noise, progress), self.augment), self.packing)
