@@ -162,7 +162,7 @@ def one_run(runs: Path, name: str, seed: int, device: str = "auto", *, as_is: bo
     is_whole, seconds, verdict = not run.is_trained, 0.0, "interrupted"
     experiment.begin(run)
     if as_is:
-        steps = read_checkpoint(run.checkpoint())["step"]
+        steps = read_checkpoint(run.checkpoint(experiment.sample.checkpoint))["step"]
     else:
         started = time.monotonic()
         verdict = train(experiment.recipe, experiment.train, run, seed=seed, device=device, samples=experiment.samples)
