@@ -1,7 +1,7 @@
 """Pictures of the documentation: previews of a training, and what goes wrong with GANs on images, each made here.
 
     python3 scripts/docs_pictures.py                            all; minutes on one core
-    python3 scripts/docs_pictures.py --only checkerboard steps  some of them; what the others have left stays
+    python3 scripts/docs_pictures.py --only checkerboard        some of them; what the others have left stays
     python3 scripts/docs_pictures.py --only organ previews --run runs/demo    need the demo's run
 
 Writes docs/pictures/*.png and docs/pictures/failures.json, which docs/failures.md shows and quotes.
@@ -30,11 +30,10 @@ from environment import ROOT
 from medgan.config import Component
 from medgan.data.digits import Digits
 from medgan.data.phantom import make_phantom
-from medgan.data.phantom_slices import CT_WINDOW, MR_RANGE, PhantomSlices
+from medgan.data.phantom_slices import CT_WINDOW, PhantomSlices
 from medgan.data.source import SourceDataset
 from medgan.data.volume import Volume
 from medgan.mosaic import mosaic
-from medgan.networks.windows import Evaluator, frozen_for
 from medgan.recipes import GAN, Pix2Pix
 from medgan.rundir import RunDir
 from medgan.translate import TranslateOptions, load_translator
@@ -92,60 +91,6 @@ def _checker_rms(images: Tensor, where: Tensor) -> float:
     """Root mean square of what alternates from pixel to pixel along rows or along columns, HU."""
     found = [((2 * images - images.roll(1, axis) - images.roll(-1, axis)) / 4)[where] for axis in (2, 3)]
     return round(float(torch.cat(found).square().mean().sqrt()), 1)
-
-
-def steps() -> dict[str, Any]:
-    """MR to CT of a body of 96 x 96 x 72 voxels by a network with instance norm, in windows of its training's size."""
-    from monai.inferers.utils import sliding_window_inference
-
-    size = (32, 32, 32)
-    torch.manual_seed(0)
-    network = Component(name="unet", channels=12, levels=2, norm="instance")
-    recipe = Pix2Pix(generator_net=network, lambda_adv=0.0, ema_decay=0.9, lr=1e-3)
-    rng = np.random.default_rng(0)
-    bodies = [_body(number) for number in range(4)]
-    for _ in range(250):
-        ct, mr = _patch(*bodies[rng.integers(len(bodies))][:2], size, rng)
-        recipe.training_step({"A": ct[None], "B": mr[None]}, 0.0)
-    generator = recipe.translator("BA")
-    assert generator is not None
-    ct, mr, inside = _body(99)
-    with torch.inference_mode():
-        windows = {
-            overlap: sliding_window_inference(mr[None], size, 4, generator, overlap=overlap, mode=mode, cval=-1.0)
-            for overlap, mode in ((0.0, "constant"), (0.25, "gaussian"))
-        }
-        frozen = frozen_for(generator, mr[None], size, device=torch.device("cpu"), bf16=False, where=inside[None])
-        evaluator = Evaluator(frozen, channels=1, device=torch.device("cpu"))
-        ours = evaluator(mr[None], memory_gb=2.0, window=size, where=inside[None]).values
-    made = {
-        "MONAI, windows side by side": windows[0.0],
-        "MONAI, overlap 0.25, Gaussian": windows[0.25],
-        "medgan, statistics frozen": ours,
-    }
-    images = [(ct, "true CT"), *((image[0], name) for name, image in made.items())]
-    cut = 36
-    shown = [(np.rot90(_hu(image)[0, :, :, cut].numpy()), title) for image, title in images]
-    _draw("steps", shown, SOFT_TISSUE_HU)
-    mae = {name: round(float((_hu(image[0]) - _hu(ct))[inside].abs().mean()), 1) for name, image in made.items()}
-    return {"mae_hu": mae}
-
-
-def _body(number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """CT and MR in [-1, 1] and the body, (1, X, Y, Z) each."""
-    phantom = make_phantom((71, number), (96, 96, 72))
-    inside = torch.from_numpy(phantom.labels > 0)[None]
-    ct, mr = (
-        torch.from_numpy(np.asarray(scale.normalize(image.astype(np.float32)), np.float32))[None]
-        for scale, image in ((CT_WINDOW, phantom.ct), (MR_RANGE, phantom.mr))
-    )
-    return ct.masked_fill(~inside, -1.0), mr.masked_fill(~inside, -1.0), inside
-
-
-def _patch(ct: Tensor, mr: Tensor, size: tuple[int, int, int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    starts = [int(rng.integers(length - side + 1)) for length, side in zip(ct.shape[1:], size, strict=True)]
-    x, y, z = (slice(start, start + side) for start, side in zip(starts, size, strict=True))
-    return ct[:, x, y, z], mr[:, x, y, z]
 
 
 def collapse() -> dict[str, Any]:
@@ -255,7 +200,6 @@ def _draw(
 
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "checkerboard": lambda run: checkerboard(),
-    "steps": lambda run: steps(),
     "collapse": lambda run: collapse(),
     "organ": organ,
     "previews": previews,
