@@ -24,8 +24,8 @@ from torch import nn
 from medgan.data.geometry import largest_displacement_mm, three
 from medgan.data.volume import read_volume, write_volume
 from medgan.preprocess import PreparedDomain, PreprocessOptions
+from medgan.translate import TranslateOptions, VolumeTranslator
 from medgan.translate.outputs import plan_outputs
-from medgan.translate.translator import TranslateOptions, VolumeTranslator
 
 OPTIONS = TranslateOptions(precision="float32", seam_check=False)
 PATCH = (8, 8, 8)  # what the network is said to have learnt from

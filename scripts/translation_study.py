@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from medgan.data.grid import triple
 from medgan.data.store import open_store, read_json, write_json
 from medgan.metrics.seams import border_jumps, difference_rms
 from medgan.metrics.segmentation import dice
-from medgan.networks.windows import Evaluator, Size, filled_up, frozen_for
+from medgan.networks.cuts import Size
+from medgan.networks.windows import Evaluator, filled_up, frozen_for
 from medgan.rundir import RunDir, environment
 from medgan.translate import load_translator
 
@@ -52,18 +53,18 @@ def moved(method: Method, window: Size, windows: float) -> Method:
     return run
 
 
-def held_out(run: RunDir, domain: str) -> Iterator[tuple[str, Tensor, Tensor, NDArray[Any] | None]]:
-    """Name, prepared image (1, 1, X, Y, Z), body and label of a run's test cases in one domain."""
-    for case in open_store(run.preprocess):
-        if case.domain == domain and case.split == "test":
-            image = torch.from_numpy(np.array(case.image, dtype=np.float32))
-            body = torch.from_numpy(np.array(case.body, dtype=bool))
-            label = None if case.label is None else np.array(case.label)
-            yield case.subject, image[None, None], body[None, None], label
+def held_out(run: RunDir, domain: str, most: int) -> Iterator[tuple[str, Tensor, Tensor, NDArray[Any] | None]]:
+    """Name, prepared image (1, 1, X, Y, Z), body and label of a run's first test cases in one domain."""
+    tested = [case for case in open_store(run.preprocess) if case.domain == domain and case.split == "test"]
+    for case in tested[:most]:
+        image = torch.from_numpy(np.array(case.image, dtype=np.float32))
+        body = torch.from_numpy(np.array(case.body, dtype=bool))
+        label = None if case.label is None else np.array(case.label)
+        yield case.subject, image[None, None], body[None, None], label
 
 
 @torch.inference_mode()
-def measure_seams(run: RunDir, window: Size) -> list[dict[str, Any]]:
+def measure_seams(run: RunDir, window: Size, most: int) -> list[dict[str, Any]]:
     """Per test case and method, MR to CT: what moving the windows changes, and how far it is from the whole volume's.
 
     The whole volume's is the network in one piece: for medgan's methods with the statistics that they freeze, for the
@@ -72,10 +73,11 @@ def measure_seams(run: RunDir, window: Size) -> list[dict[str, Any]]:
     translator = load_translator(run, "BA", device="cpu", options=OPTIONS)
     low, high = translator.intensity.ends
     patch, network = translator.patch_size or window, translator.generator
-    choice = read_checkpoint(find_checkpoint(run))["recipe"]["generator_net"]
-    about = {"run": _name(run), "generator": choice["name"], "norm": choice["norm"], "levels": choice["levels"]}
+    state = read_checkpoint(find_checkpoint(run))
+    choice = state["recipe"]["generator_net"]
+    about = {"run": _name(run), "steps": state["step"], "generator": choice["name"], "norm": choice["norm"]}
     rows: list[dict[str, Any]] = []
-    for subject, given, body, _ in held_out(run, "B"):
+    for subject, given, body, _ in held_out(run, "B", most):
         image, where = filled_up(given, patch)[0], filled_up(body, patch, False)[0]
         mask = where[0, 0].numpy()
         results: dict[str, tuple[Tensor, Tensor, Tensor, Sequence[Sequence[int]], Tensor]] = {}
@@ -112,12 +114,12 @@ def measure_seams(run: RunDir, window: Size) -> list[dict[str, Any]]:
 
 
 @torch.inference_mode()
-def measure_segmentors(run: RunDir) -> list[dict[str, Any]]:
+def measure_segmentors(run: RunDir, most: int) -> list[dict[str, Any]]:
     """Per test case and method: mean Dice of the CT's segmentor on real CT, and the labels that a move changes."""
     translator = load_translator(run, "BA", device="cpu", options=OPTIONS)
     segmentor, patch = translator.segmentor, translator.patch_size
     rows: list[dict[str, Any]] = []
-    for subject, given, body, label in held_out(run, "A"):
+    for subject, given, body, label in held_out(run, "A", most):
         if segmentor is None or patch is None or label is None:
             continue
         (image, place), where = filled_up(given, patch), filled_up(body, patch, False)[0]
@@ -147,6 +149,12 @@ def _name(run: RunDir) -> str:
     return f"{run.path.parent.name}/{run.path.name}"
 
 
+def _of_others(before: Mapping[str, Any], part: str, runs: Sequence[RunDir]) -> list[dict[str, Any]]:
+    """The rows that a part has of other runs than these, as they were measured before."""
+    names = [_name(run) for run in runs]
+    return [row for row in before.get(part, {}).get("rows", []) if row["run"] not in names]
+
+
 def main() -> None:
     """Measure the parts that are asked for, and write JSON and page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -159,19 +167,23 @@ def main() -> None:
     parser.add_argument("--headers", type=int, default=200, help="drawn, for the part geometry")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="with the series of the part dicom")
     parser.add_argument("--repeats", type=int, default=3, help="of what is timed; medians are told")
+    parser.add_argument("--cases", type=int, default=4, help="of each run, for the parts seams and segmentors")
     parser.add_argument("--bodies", type=int, default=MOST, help="with each fault; twice as many sound ones")
     arguments = parser.parse_args()
     runs, window = [RunDir(path) for path in arguments.runs], triple(arguments.window)
     numbers = arguments.output / "translation.json"
+    before = read_json(numbers) if numbers.exists() else {}
     study: dict[str, Any] = {}
     if "seams" in arguments.only:
-        study["seams"] = {"window": window, "rows": [row for run in runs for row in measure_seams(run, window)]}
+        rows = [row for run in runs for row in measure_seams(run, window, arguments.cases)]
+        study["seams"] = {"window": window, "rows": [*_of_others(before, "seams", runs), *rows]}
     if "segmentors" in arguments.only:
-        study["segmentors"] = {"rows": [row for run in runs for row in measure_segmentors(run)]}
+        rows = [row for run in runs for row in measure_segmentors(run, arguments.cases)]
+        study["segmentors"] = {"rows": [*_of_others(before, "segmentors", runs), *rows]}
     if "costs" in arguments.only:
         sizes = [triple(size.split("x")) for size in arguments.sizes]
         rows = measure_costs(runs[0].path, arguments.work, sizes, arguments.repeats)
-        study["costs"] = {"run": _name(runs[0]), "rows": rows}
+        study["costs"] = {"run": _name(runs[0]), "threads": torch.get_num_threads(), "rows": rows}
     if "geometry" in arguments.only:
         study["geometry"] = measure_geometry(arguments.headers)
     if "dicom" in arguments.only:
@@ -181,7 +193,7 @@ def main() -> None:
     for part in arguments.only:
         study[part]["environment"] = environment(0)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    study = {**(read_json(numbers) if numbers.exists() else {}), **study}
+    study = {**(read_json(numbers) if numbers.exists() else {}), **study}  # as other parts have left it meanwhile
     write_json(numbers, study)
     write_page(arguments.output / "translation.md", study)
 

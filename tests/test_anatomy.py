@@ -80,6 +80,19 @@ def test_intensities_are_those_of_the_translation_where_the_source_has_the_organ
     assert (reading.intensity_low, reading.intensity, reading.intensity_high) == (100, 250, 400)
 
 
+@pytest.mark.parametrize(
+    ("voxels", "shown", "low", "high"),
+    [(10, 130.0, 0.0, 30.0), (5, 130.0, 0.0, 15.0), (10, 80.0, -20.0, 0.0), (10, 900.0, 0.0, 50.0)],
+)
+def test_another_tissue_inside_an_organ_is_a_spot(voxels: int, shown: float, low: float, high: float) -> None:
+    source = np.zeros(SHAPE, np.int16)
+    source[2:28, 2:28, 2:18] = 1
+    image = np.where(source > 0, 100.0, -50.0)
+    image[10 : 10 + voxels, 8:18, 6:14] = shown  # up to a cube of 20 mm; the tolerance is 50
+    reading = read(source, source, image)
+    assert (reading.spot_low, reading.spot_high) == (pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3))
+
+
 def test_the_worst_cut_is_where_the_two_disagree_most() -> None:
     changed = cube()
     changed[:, :, 11] = 0

@@ -21,9 +21,10 @@ from medgan.metrics.limits import case_score, judge, learn_limits
 from medgan.metrics.roundtrip import cycle_residual, errors_under_noise
 from medgan.recipes import SegCycleGAN
 from medgan.report.quality import quality_html
-from medgan.translate.audit import Audited, limits_from_dict, limits_to_dict, write_audit
+from medgan.translate.audit_table import Audited, write_audit
+from medgan.translate.usual import limits_from_dict, limits_to_dict
 
-USUAL = OrganReading(1, 0.9, 100.0, 0.0, 0.0, 1.0, 0, 0, 20.0, 40.0, 50.0, 60.0, 0.0, 7)
+USUAL = OrganReading(1, 0.9, 100.0, 0.0, 0.0, 1.0, 0, 0, 20.0, 40.0, 50.0, 60.0, 0.0, 0.0, 0.0, 7)
 NAMES = {1: "liver", 2: "bone"}
 
 

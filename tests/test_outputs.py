@@ -20,7 +20,7 @@ from medgan.data.phantom import make_phantom
 from medgan.data.volume import read_volume
 from medgan.recipes import Pix2Pix
 from medgan.rundir import RunDir
-from medgan.translate import translate
+from medgan.translate import files, translate
 from medgan.translate.outputs import Output, plan_outputs, share
 
 
@@ -111,7 +111,7 @@ def test_what_an_interrupted_command_left_is_its_own(tmp_path: Path) -> None:
 def test_a_command_cut_short_goes_on_and_redoes_only_what_it_had_not_finished(
     run: RunDir, volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, written = translate_module.write_volume, []
+    write, written = files.write_volume, []
 
     def killed_at_the_second(path: Path, *rest: Any) -> None:
         written.append(path.name)
@@ -119,7 +119,7 @@ def test_a_command_cut_short_goes_on_and_redoes_only_what_it_had_not_finished(
             raise KeyboardInterrupt
         write(path, *rest)
 
-    monkeypatch.setattr(translate_module, "write_volume", killed_at_the_second)
+    monkeypatch.setattr(files, "write_volume", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         translate(run, [volumes], tmp_path, device="cpu", options=EXACT)
     (tmp_path / "p1_segmentation.nii.gz").touch()  # as a run with a segmentor would have left it
@@ -140,12 +140,12 @@ def test_nothing_is_loaded_where_everything_stands(
 def test_a_bug_in_one_volume_does_not_stop_the_rest_and_is_told_as_one(
     run: RunDir, volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = translate_module.read_volume
+    read = files.read_volume
 
     def stumble(path: Path) -> Any:
         return {}["p0"] if path.name == "p0.nii.gz" else read(path)
 
-    monkeypatch.setattr(translate_module, "read_volume", stumble)
+    monkeypatch.setattr(files, "read_volume", stumble)
     with pytest.raises(RuntimeError, match=r"(?s)p0\.nii\.gz: a bug.*KeyError"):
         translate(run, [volumes], tmp_path, device="cpu", options=EXACT)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p1.nii.gz", "p2.nii.gz"]

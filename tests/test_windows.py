@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medgan.networks import ResNetGenerator, SegResNetSegmentor, UNetGenerator
+from medgan.networks import ResNetGenerator, SegResNetSegmentor, UNetGenerator, slabs
 from medgan.networks.field import receptive_field, total_stride
 from medgan.networks.frozen import FrozenNorm, freeze_norms, sees_window
 from medgan.networks.sweep import Sweep, SweepError, sweepable
@@ -55,13 +55,13 @@ def test_windows_give_what_the_whole_volume_gives(name: str, sweep: bool) -> Non
     assert whole.std() > 0.05
     one_piece = evaluator(image, memory_gb=1.0)
     assert one_piece.windows == 1
-    assert torch.allclose(one_piece.values, whole, atol=1e-5)
+    assert torch.allclose(one_piece.values, whole, atol=1e-4)
     cut = evaluator(image, memory_gb=1.0, window=(16, 20, 12))
     shifted = evaluator(image, memory_gb=1.0, window=(16, 20, 12), is_shifted=True)
     assert cut.windows >= 4
     assert cut.borders != shifted.borders
-    assert torch.allclose(cut.values, whole, atol=1e-5)
-    assert torch.allclose(shifted.values, whole, atol=1e-5)
+    assert torch.allclose(cut.values, whole, atol=1e-4)
+    assert torch.allclose(shifted.values, whole, atol=1e-4)
 
 
 def test_windows_without_a_halo_would_not() -> None:
@@ -171,6 +171,34 @@ def test_a_running_sum_knows_its_neighbours_in_other_slabs() -> None:
     with torch.no_grad():
         sums = torch.cat(list(Sweep(along).run(image, 2, offset=1, device=CPU)), dim=2)
     assert sums.flatten().tolist() == [1, 3, 6, 9, 12, 15, 11]
+
+
+class Crossing(nn.Module):
+    """Sums, products and channels put side by side of maps that are ready at different times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.far = nn.Conv3d(1, 2, 1), nn.Conv3d(1, 2, 5, padding=2)
+        self.mix, self.last = nn.Conv3d(4, 3, 1), nn.Conv3d(3, 1, (3, 1, 1), padding=(1, 0, 0))
+
+    def forward(self, image: Tensor) -> Tensor:
+        near, far = self.near(image), torch.tanh(self.far(image))
+        both = self.mix(torch.cat([near * near, far + near], dim=1))
+        return torch.sigmoid(self.last(both)) + image  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("bytes_per_bite", [300, 10**6])
+@pytest.mark.parametrize("make", [Crossing, NETWORKS["unet"], NETWORKS["segresnet"]])
+def test_what_a_voxel_alone_decides_may_be_computed_in_bites_of_any_size(
+    make: Any, bytes_per_bite: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    image = noise(13, 8, 6)
+    network = frozen_for(lively(make()), image, (8, 8, 6), device=CPU, bf16=False)
+    monkeypatch.setattr(slabs, "_BITE_BYTES", bytes_per_bite)
+    with torch.inference_mode():
+        swept = torch.cat(list(Sweep(network).run(image, 4, offset=1, device=CPU)), dim=2)
+        assert torch.allclose(swept, network(image), atol=1e-4)
 
 
 def test_memory_grows_with_the_cross_section_and_not_with_the_length() -> None:

@@ -41,6 +41,9 @@ class OrganReading:
         spot_percent: the largest share of a cube of `SPOT_MM` in which the two disagree on the organ.
         intensity_low, intensity, intensity_high: of the translation where the source has the organ: 10th percentile,
             median, 90th percentile, stored units.
+        spot_low, spot_high: by how much the darkest and the brightest cube of `SPOT_MM` of the translation differ from
+            `intensity`, where the source has the organ: means over the cube, in which what is not organ counts as 0 and
+            no voxel as more than the tolerance; stored units, at most 0 and at least 0.
         displacement_mm: the farthest that a piece of the organ looks displaced in the image (`displacement_mm`).
         slice: index along the slice axis where the two disagree most; where they agree, the organ's middle.
     """
@@ -57,6 +60,8 @@ class OrganReading:
     intensity_low: float
     intensity: float
     intensity_high: float
+    spot_low: float
+    spot_high: float
     displacement_mm: float
     slice: int
 
@@ -80,7 +85,7 @@ def read_organs(
         image: (X, Y, Z) the translation, stored units.
         labels: the organs' values.
         spacing_mm: of the grid.
-        tolerance: see `displacement_mm`, stored units.
+        tolerance: difference of intensity from which a voxel is no worse for differing more, stored units.
         piece_ml: smaller pieces are noise and count neither as missing nor as extra.
         slice_axis: along which slices are counted.
 
@@ -99,7 +104,7 @@ def read_organs(
             pieces = _pieces(one, voxels)
             displaced = displacement_mm(pieces, source, image, spacing_mm, tolerance) if pieces else math.nan
             cut = one[box], other[box], image[box]
-            readings.append(_organ(label, *cut, spacing_mm, piece_ml, displaced, slice_axis, box))
+            readings.append(_organ(label, *cut, spacing_mm, piece_ml, tolerance, displaced, slice_axis, box))
     return readings
 
 
@@ -110,6 +115,7 @@ def _organ(
     image: NDArray[Any],
     spacing_mm: Sequence[float],
     piece_ml: float,
+    tolerance: float,
     displaced_mm: float,
     slice_axis: int,
     box: tuple[slice, ...],
@@ -120,6 +126,8 @@ def _organ(
     shift = np.linalg.norm((_centroid(one) - _centroid(other)) * spacing_mm) if both else math.nan
     pieces = _pieces(one, piece_ml / voxel_ml)
     inside = np.percentile(image[one], (10, 50, 90)) if one.any() else [math.nan] * 3
+    unlike = np.where(one, np.clip(image - inside[1], -tolerance, tolerance), 0) if one.any() else np.zeros(one.shape)
+    spots = _over_cubes(unlike, spacing_mm)
     differ = one ^ other
     per_slice = np.moveaxis(differ if differ.any() else one, slice_axis, 0).sum(axis=(1, 2))
     where = int(np.argmax(per_slice)) if differ.any() else round(float(_centroid(one)[slice_axis]))
@@ -132,10 +140,12 @@ def _organ(
         shift_mm=float(shift),
         missing=sum(bool(other[piece].mean() < _FOUND) for piece in pieces),
         extra=sum(bool(one[piece].mean() < _FOUND) for piece in _pieces(other, piece_ml / voxel_ml)),
-        spot_percent=100 * _densest(differ, spacing_mm),
+        spot_percent=100 * float(np.clip(_over_cubes(differ, spacing_mm).max(), 0, 1)),
         intensity_low=float(inside[0]),
         intensity=float(inside[1]),
         intensity_high=float(inside[2]),
+        spot_low=float(min(spots.min(), 0)),
+        spot_high=float(max(spots.max(), 0)),
         displacement_mm=displaced_mm,
         slice=where + box[slice_axis].start,
     )
@@ -157,8 +167,7 @@ def _pieces(mask: NDArray[np.bool_], voxels: float) -> list[NDArray[np.bool_]]:
     return [pieces == index for index in range(1, count + 1) if sizes[index] >= voxels]
 
 
-def _densest(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> float:
-    """The largest share that the mask has of a cube of `SPOT_MM`; nothing of it lies beyond the array."""
+def _over_cubes(values: NDArray[Any], spacing_mm: Sequence[float]) -> NDArray[np.float32]:
+    """The mean over the cube of `SPOT_MM` around each voxel; beyond the array lies 0."""
     side = [max(1, round(SPOT_MM / mm)) for mm in spacing_mm]
-    share = ndimage.uniform_filter(mask.astype(np.float32), side, mode="constant")
-    return float(np.clip(share.max(), 0, 1))
+    return np.asarray(ndimage.uniform_filter(values.astype(np.float32), side, mode="constant"), np.float32)

@@ -36,6 +36,8 @@ MEASURES: dict[str, _Measure] = {
     "intensity_low": _Measure("both", 0.2, True),
     "intensity": _Measure("both", 0.2, True),
     "intensity_high": _Measure("both", 0.2, True),
+    "spot_low": _Measure("low", 0.2, True),
+    "spot_high": _Measure("high", 0.2, True),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable
 from typing import cast
 
@@ -47,12 +48,13 @@ def freeze_norms(network: nn.Module, patches: Iterable[Tensor]) -> nn.Module:
     sums: dict[nn.Module, list[Tensor]] = {module: [] for module in network.modules() if _looks(module)}
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].double().reshape(_groups(module, inputs[0]), -1)
-        sums[module].append(torch.stack([x.mean(dim=1), x.var(dim=1, correction=0)]))
+        x = inputs[0].double().reshape(len(inputs[0]), _groups(module, inputs[0]), -1)
+        sums[module] += torch.stack([x.mean(dim=2), x.var(dim=2, correction=0)], dim=1)
 
     hooks = [module.register_forward_pre_hook(record) for module in sums]
-    for patch in patches:
-        network(patch)
+    waiting = iter(patches)
+    while pair := list(itertools.islice(waiting, 2)):  # torch is ten times slower with one small float32 patch
+        network(torch.cat(pair))
     for hook in hooks:
         hook.remove()
     for parent in list(network.modules()):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,14 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medgan.networks.cuts import Box, Place, Plan, Size, bounding_box, box_of, inside, place_of
 from medgan.networks.field import Field, receptive_field
 from medgan.networks.frozen import freeze_norms, sees_window
 from medgan.networks.sweep import Sweep, sweepable
-
-Size = tuple[int, int, int]
-Side = tuple[int, int]
-Box = tuple[Side, Side, Side]  # first voxel and one past the last, along X, Y and Z
-Place = tuple[slice, slice, slice]  # the same as slices
 
 _SLABS = (32, 16, 8)  # slices that go into a sweep at once; the smallest multiple of the stride at least
 _PATCHES = 32  # looked at for the statistics of norms, at most
@@ -54,7 +50,7 @@ class Evaluation:
             tuple(start - side.start for start in starts if side.start < start < side.stop)
             for starts, side in zip(self.borders, place, strict=True)
         )
-        return Evaluation(self.values[_at(place)], (x, y, z), self.windows)
+        return Evaluation(self.values[inside(place)], (x, y, z), self.windows)
 
 
 class Evaluator:
@@ -67,12 +63,25 @@ class Evaluator:
         device: where the network is.
         bf16: whether the network runs under autocast to bfloat16.
         sweep: whether networks are swept where they can be.
+        like: of the same network with other statistics: what trials have found of it holds here, too.
     """
 
     def __init__(
-        self, network: nn.Module, *, channels: int, device: torch.device, bf16: bool = False, sweep: bool = True
+        self,
+        network: nn.Module,
+        *,
+        channels: int,
+        device: torch.device,
+        bf16: bool = False,
+        sweep: bool = True,
+        like: Evaluator | None = None,
     ) -> None:
         self.network, self.channels, self.device, self.bf16 = network, channels, device, bf16
+        if like is not None:
+            self.field, self._sizes = like.field, like._sizes
+            self.sweep = Sweep(network) if like.sweep else None
+            return
+        self._sizes: dict[int, float] = {}
         with torch.inference_mode():
             self.field: Field = receptive_field(network, channels, device)
             self.sweep: Sweep | None = self._sweep() if sweep else None
@@ -100,14 +109,14 @@ class Evaluator:
             finish: of what comes out (1, K, x, y, z), such as the argmax over classes; voxel by voxel.
             is_shifted: windows begin half a window earlier. The result must not change: that is what it is for.
         """
-        sides = _bounding_box(where) if where is not None else _box((0, n) for n in image.shape[2:])
-        box = _box((first // self.field.stride * self.field.stride, last) for first, last in sides)
+        sides = bounding_box(where) if where is not None else box_of((0, n) for n in image.shape[2:])
+        box = box_of((first // self.field.stride * self.field.stride, last) for first, last in sides)
         values: Tensor | None = None
         plan = self._plan(image.shape, box, memory_gb, window, is_shifted)
         starts: tuple[set[int], ...] = (set(), set(), set())
         windows = 0
         for core in plan.cores(box):
-            if where is not None and not where[_at(_place(core))].any():
+            if where is not None and not where[inside(place_of(core))].any():
                 continue
             windows += 1
             for place, piece in self._compute(image, core, plan):
@@ -115,7 +124,7 @@ class Evaluator:
                     done = finish(piece) if finish else piece
                 if values is None:
                     values = torch.full((*done.shape[:2], *image.shape[2:]), fill, dtype=done.dtype)
-                values[_at(place)] = done.to(values.device)
+                values[inside(place)] = done.to(values.device)
                 for axis, side in enumerate(place):
                     starts[axis].add(side.start)
         if values is None:
@@ -143,13 +152,13 @@ class Evaluator:
         with self._autocast():
             return sweepable(self.network, noise.to(self.device), 3 * stride)
 
-    def _plan(self, shape: torch.Size, box: Box, memory_gb: float, window: Size | None, is_shifted: bool) -> _Plan:
+    def _plan(self, shape: torch.Size, box: Box, memory_gb: float, window: Size | None, is_shifted: bool) -> Plan:
         field, volume = self.field, (int(shape[2]), int(shape[3]), int(shape[4]))
         sides = cast(Size, tuple(last - first for first, last in box))
         if window is None:
             window = self._largest(sides, volume, memory_gb * 2**30)
         aligned = cast(Size, tuple(max(1, -(-length // field.stride)) * field.stride for length in window))
-        return _Plan(volume, aligned, field, is_shifted, is_swept=self.sweep is not None)
+        return Plan(volume, aligned, field, is_shifted, is_swept=self.sweep is not None)
 
     def _largest(self, sides: Size, volume: Size, most_bytes: float) -> Size:
         """The window that costs least for its halo, of those that fit; the smallest where none does."""
@@ -157,7 +166,7 @@ class Evaluator:
         parts = range(1, _MOST_PARTS + 1)
         best: tuple[float, Size] | None = None
         for slab in self._slabs(sides[0]):
-            per_voxel = self._bytes_per_voxel(slab)
+            per_voxel = self._sizes.get(slab) or self._sizes.setdefault(slab, self._bytes_per_voxel(slab))
             for counts in itertools.product([1] if self.sweep else parts, parts, parts):
                 core = [math.ceil(side / count) for side, count in zip(sides, counts, strict=True)]
                 wide = [
@@ -205,15 +214,15 @@ class Evaluator:
     def _zeros(self, shape: Size) -> Tensor:
         return torch.zeros(1, self.channels, *shape, device=self.device)
 
-    def _compute(self, image: Tensor, core: Box, plan: _Plan) -> Iterator[tuple[Place, Tensor]]:
+    def _compute(self, image: Tensor, core: Box, plan: Plan) -> Iterator[tuple[Place, Tensor]]:
         """The pieces of one core: where each lies in the volume, and its values."""
         box = plan.with_halo(core)
-        part, (x, y, z) = image[_at(_place(box))], _place(core)
-        cut = _place(_box((inner[0] - outer[0], inner[1] - outer[0]) for inner, outer in zip(core, box, strict=True)))
+        part, (x, y, z) = image[inside(place_of(box))], place_of(core)
+        cut = place_of(box_of((one[0] - outer[0], one[1] - outer[0]) for one, outer in zip(core, box, strict=True)))
         if self.sweep is None:
             with self._autocast():
                 out = cast(Tensor, self.network(part.to(self.device))).float()
-            yield (x, y, z), out[_at(cut)]
+            yield (x, y, z), out[inside(cut)]
             return
         at = box[0][0]
         slab = plan.window[0]
@@ -223,38 +232,6 @@ class Evaluator:
                 if first < last:
                     yield (slice(first, last), y, z), piece[:, :, first - at : last - at, cut[1], cut[2]].float()
                 at += piece.shape[2]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How a volume is cut: into cores of at most `window` voxels, and what lies around them."""
-
-    volume: Size
-    window: Size
-    field: Field
-    is_shifted: bool
-    is_swept: bool
-
-    def cores(self, box: Box) -> Iterable[Box]:
-        """The cores that a box is made of. A sweep cuts nothing along X."""
-        x, y, z = (self._cuts(axis, *side) for axis, side in enumerate(box))
-        return itertools.product(x, y, z)
-
-    def _cuts(self, axis: int, first: int, last: int) -> list[Side]:
-        if self.field.halo is None or (self.is_swept and axis == 0):
-            return [(first, last)]
-        stride, window = self.field.stride, self.window[axis]
-        begin = first - (window // 2 // stride * stride if self.is_shifted else 0)
-        cuts = [*range(begin + window, last, window)]
-        return list(zip([first, *cuts], [*cuts, last], strict=True))
-
-    def with_halo(self, core: Box) -> Box:
-        """A core with all that the network looks at, as far as the volume reaches, from a multiple of its stride on."""
-        halo, stride = self.field.halo or self.volume, self.field.stride
-        return _box(
-            (max(0, (first - reach) // stride * stride), min(n, last + reach))
-            for (first, last), reach, n in zip(core, halo, self.volume, strict=True)
-        )
 
 
 @torch.inference_mode()
@@ -278,21 +255,21 @@ def frozen_for(
         return network
     grid = [_spread(n, side) for n, side in zip(image.shape[2:], patch, strict=True)]
     boxes = [
-        _place(_box((first, first + side) for first, side in zip(corner, patch, strict=True)))
+        place_of(box_of((first, first + side) for first, side in zip(corner, patch, strict=True)))
         for corner in itertools.product(*grid)
     ]
     if where is not None:
-        boxes = [box for box in boxes if where[_at(box)].any()] or boxes
+        boxes = [box for box in boxes if where[inside(box)].any()] or boxes
     chosen = [boxes[round(i * (len(boxes) - 1) / max(_PATCHES - 1, 1))] for i in range(_PATCHES)]
     boxes = boxes if len(boxes) <= _PATCHES else chosen
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        return freeze_norms(network, (image[_at(box)].to(device) for box in boxes))
+        return freeze_norms(network, (image[inside(box)].to(device) for box in boxes))
 
 
 def filled_up(image: Tensor, least: Size, background: float | bool = -1.0) -> tuple[Tensor, Place]:
     """`image` (1, C, X, Y, Z), enlarged by `background` on all sides to at least `least`, and where in it it lies."""
     missing = [max(0, side - n) for side, n in zip(least, image.shape[2:], strict=True)]
-    place = _place(_box((extra // 2, extra // 2 + n) for extra, n in zip(missing, image.shape[2:], strict=True)))
+    place = place_of(box_of((extra // 2, extra // 2 + n) for extra, n in zip(missing, image.shape[2:], strict=True)))
     if any(missing):
         pads = [pad for extra in reversed(missing) for pad in (extra // 2, extra - extra // 2)]
         image = F.pad(image, pads, value=background)
@@ -303,26 +280,3 @@ def _spread(length: int, side: int) -> list[int]:
     """Where patches begin that cover a length, without gaps and with as little overlap as can be."""
     count = math.ceil(length / side)
     return [round(i * (length - side) / max(count - 1, 1)) for i in range(count)]
-
-
-def _bounding_box(where: Tensor) -> Box:
-    sides = []
-    for axis in range(2, 5):
-        hit = where.any(dim=tuple(other for other in range(5) if other != axis)).nonzero().flatten()
-        sides.append((int(hit[0]), int(hit[-1]) + 1) if len(hit) else (0, 0))
-    return _box(sides)
-
-
-def _box(sides: Iterable[Side]) -> Box:
-    x, y, z = sides
-    return x, y, z
-
-
-def _place(box: Box) -> Place:
-    x, y, z = (slice(first, last) for first, last in box)
-    return x, y, z
-
-
-def _at(place: Place) -> tuple[slice, slice, slice, slice, slice]:
-    """A place in a tensor (B, C, X, Y, Z)."""
-    return slice(None), slice(None), *place

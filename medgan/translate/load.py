@@ -12,7 +12,8 @@ from medgan.device import choose_device
 from medgan.networks.slicewise import for_volumes
 from medgan.preprocess import PreparedDomain
 from medgan.rundir import CheckpointKind, Direction, RunDir
-from medgan.translate.translator import TranslateOptions, VolumeTranslator
+from medgan.translate.options import TranslateOptions
+from medgan.translate.translator import VolumeTranslator
 
 _DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 

@@ -17,7 +17,8 @@ from medgan.networks.slicewise import for_volumes
 from medgan.preprocess import PreparedDomain
 from medgan.recipes.recipe import DomainKey
 from medgan.rundir import RunDir
-from medgan.translate.translator import TranslateOptions, VolumeTranslator
+from medgan.translate.options import TranslateOptions
+from medgan.translate.translator import VolumeTranslator
 
 
 class VolumeReader:

@@ -15,34 +15,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import torch
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from medgan.config import Component, InputError, StrictModel, component
+from medgan.config import InputError
 from medgan.data.grid import GridMap, triple
 from medgan.data.intensity import Intensity, from_dict
 from medgan.data.simpleitk import from_sitk, is_sitk, to_sitk
 from medgan.data.transforms import Prepared
-from medgan.data.volume import (
-    Volume,
-    from_metatensor,
-    from_nibabel,
-    read_volume,
-    to_metatensor,
-    to_nibabel,
-)
-from medgan.device import Precision, is_bf16
+from medgan.data.volume import Volume, from_metatensor, from_nibabel, read_volume, to_metatensor, to_nibabel
+from medgan.device import is_bf16
 from medgan.metrics.seams import SeamScore, border_jumps, difference_rms
-from medgan.networks.features import EXTRACTORS
-from medgan.networks.windows import Evaluation, Evaluator, Size, filled_up, frozen_for
+from medgan.networks.cuts import Size
+from medgan.networks.windows import Evaluation, Evaluator, filled_up, frozen_for
 from medgan.preprocess.preparation import PreparedDomain, PreprocessOptions, prepare_input
-from medgan.rundir import CheckpointKind
+from medgan.translate.options import TranslateOptions
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
@@ -54,37 +46,6 @@ _MOST_VOXELS = 2**31  # of a working grid: beyond lies a mistaken voxel size, no
 _FAR_SPACING = 1.5  # ratio to the training's spacing from which a volume is resampled to it
 
 logger = logging.getLogger(__name__)
-
-
-class TranslateOptions(StrictModel):
-    """The `translate:` section."""
-
-    checkpoint: CheckpointKind = Field("best", description="of model selection, or the last; best falls back to last")
-    segmentation: bool = Field(True, description="also write what the target domain's segmentor reads off translations")
-    mask_background: bool = Field(
-        True, description="outside the source's body the target's background, where training masked it too"
-    )
-    memory_gb: PositiveFloat = Field(
-        2.0, description="GiB that a network's maps may take, on top of the volumes; decides time, never the result"
-    )
-    window: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
-        None, description="voxels of the working grid that are computed at a time; null: as memory_gb allows"
-    )
-    seam_check: bool = Field(
-        False, description="translate twice, windows shifted by half, and note the difference; costs a second run"
-    )
-    precision: Precision = Field("auto", description="of the networks; auto: bf16 where the processor has it")
-    features: bool = Field(True, description="of a run's cases, write features for distances without pairs")
-    extractor: component(EXTRACTORS, "extractor") = Field(  # type: ignore[valid-type]
-        Component(name="segmentor"), description="of features: the target's segmentor, or a class of your own"
-    )
-    cycle: bool = Field(True, description="of a run's cases, measure the way back where the run has learnt it")
-    spread_flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] | None = Field(
-        None, description="with --uncertainty, axes to mirror, one more run each; null: those that training mirrored"
-    )
-    spread_from: float = Field(
-        0.5, ge=0, le=1, description="with --uncertainty, share of the training from which kept checkpoints take part"
-    )
 
 
 @dataclass(frozen=True)
@@ -278,9 +239,11 @@ class VolumeTranslator:
         where = filled_up(body, patch, False)[0] if self._is_masked else None
         bf16 = is_bf16(self.options.precision, self.device)
         frozen = frozen_for(network, image, patch, device=self.device, bf16=bf16, where=where)
-        if frozen is not network or network not in self._evaluators:
-            self._evaluators[network] = Evaluator(frozen, channels=image.shape[1], device=self.device, bf16=bf16)
-        made = self._evaluators[network](
+        known = self._evaluators.get(network)
+        if known is None or frozen is not network:
+            known = Evaluator(frozen, channels=image.shape[1], device=self.device, bf16=bf16, like=known)
+            self._evaluators[network] = known
+        made = known(
             image,
             memory_gb=self.options.memory_gb,
             window=self.options.window,

@@ -17,8 +17,9 @@ from medgan.metrics.roundtrip import cycle_residual
 from medgan.recipes import Direction
 from medgan.rundir import CheckpointKind, RunDir
 from medgan.translate.load import directions, load_translator
+from medgan.translate.options import TranslateOptions
 from medgan.translate.outputs import Output
-from medgan.translate.translator import TranslateOptions, VolumeTranslator
+from medgan.translate.translator import VolumeTranslator
 
 Member = Callable[[Tensor, Tensor], Tensor]
 
