@@ -1,6 +1,7 @@
 """Run the notebooks of the documentation and keep their outputs, which the site shows.
 
-python3 scripts/notebooks.py [NAME ...]        all of them, or some
+python3 scripts/notebooks.py [NAME ...]            all of them, or some
+python3 scripts/notebooks.py --check [NAME ...]    run them, write nothing
 """
 
 from __future__ import annotations
@@ -19,22 +20,25 @@ from environment import ROOT
 FOLDER = ROOT / "docs" / "notebooks"
 
 
-def main(names: list[str]) -> int:
-    """Execute in an empty folder, write back the outputs without times and progress bars."""
+def main(words: list[str]) -> int:
+    """Execute in an empty folder; write back the outputs without times and progress bars."""
+    names = [word for word in words if word != "--check"]
     for path in sorted(FOLDER.glob("*.ipynb")):
         if names and path.stem not in names:
             continue
         started = time.monotonic()
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        nbformat.validate(notebook)  # type: ignore[no-untyped-call]
         with tempfile.TemporaryDirectory() as folder:
-            run(path, folder)
+            execute(notebook, folder)
+        if "--check" not in words:
+            keep(notebook, path)
         print(f"{path.name}: {time.monotonic() - started:.0f} s, {path.stat().st_size / 1000:.0f} kB")
     return 0
 
 
-def run(path: Path, folder: str) -> None:
-    """Execute one notebook; what it wrote on stderr, and when, does not stay."""
-    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    execute(notebook, folder)
+def keep(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write an executed notebook; what it wrote on stderr, and when, does not stay."""
     notebook.metadata = {
         "kernelspec": notebook.metadata["kernelspec"],
         "language_info": {"name": "python"},
@@ -42,8 +46,14 @@ def run(path: Path, folder: str) -> None:
     for cell in notebook.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr" and not _is_bar(output)]
     nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+
+
+def _is_bar(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is rich's progress bar, or its word that it would rather be a widget."""
+    text = str(output.get("data", {}).get("text/plain", ""))
+    return "ipywidgets" in text or (not text.strip() and "text/html" in output.get("data", {}))
 
 
 def execute(notebook: nbformat.NotebookNode, folder: str) -> None:

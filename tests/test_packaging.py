@@ -34,7 +34,10 @@ def test_completion_can_be_installed(tmp_path: Path) -> None:
     script.write_text(f"#!{sys.executable}\nfrom medgan.cli import main\nmain()\n", encoding="utf-8")
     script.chmod(0o755)
     environment = os.environ | {"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    command = ["bash", "-c", "medgan --install-completion && medgan --show-completion"]
+    words = (
+        "set -e; medgan --install-completion; medgan --show-completion; :"  # bash stays the parent, which is asked for
+    )
+    command = ["bash", "-c", words]
     told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "complete" in told.stdout
     assert "medgan" in (tmp_path / ".bashrc").read_text(encoding="utf-8")

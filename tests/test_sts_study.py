@@ -130,7 +130,7 @@ def test_the_three_configurations_share_all_but_the_recipe_and_the_table(tmp_pat
     assert plain["pix2pix"]["recipe"]["direction"] == "BA"
     plain["cyclegan"]["train"]["num_steps"] += 1
     (line,) = sts_page.unequal(plain)
-    assert line.startswith("cyclegan: train.num_steps was ")
+    assert line.startswith("cyclegan: train.num_steps: 1500 -> 1501")
 
 
 def test_a_run_is_finished_when_its_translations_are_newer_than_its_weights(
@@ -205,7 +205,7 @@ def test_the_study_ends_in_a_page_of_what_is_finished(tmp_path: Path) -> None:
     training = study["trainings"]["pix2pix"]
     assert (training["steps"], training["pieces"]) == (2, 1)
     assert training["seconds"] > 0
-    assert any(line.startswith("train.num_steps was ") for line in training["changed"])
+    assert any(line.startswith("train.num_steps: ") for line in training["changed"])
     assert training["experiment"]["recipe"]["generator_net"]["channels"] == 4
     assert training["environment"]["threads"] == 1
 
