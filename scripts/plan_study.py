@@ -32,7 +32,7 @@ from medgan.plan.machine import GIB, peak_resident_bytes
 STEPS = 6
 POOL = 3  # earlier translations of each domain, so that few steps fill the pools
 PLANS = Path(__file__).resolve().parents[1] / "docs/results/reliability"
-_STUDIES = (("sts", 1.2), ("phantom", 1.2), ("made-up", 1.2))  # GiB allowed
+_STUDIES = (("sts", 1.6), ("phantom", 1.6), ("made-up", 1.6))  # GiB allowed
 _HARMONISED = (
     "preprocess.bias_correction={}",
     "preprocess.table_mm=10",
@@ -166,6 +166,7 @@ def write_plans(rows: Sequence[dict[str, Any]], work: Path) -> None:
     """The section on predictions, and the planned configurations beside it."""
     for name, memory_gb in _STUDIES:
         text = (work / f"{name}_{memory_gb:g}" / "plan" / "experiment.yaml").read_text(encoding="utf-8")
+        text = text.replace(str(work), "WORK")
         lines = [line for line in text.splitlines() if not line.startswith("#   medgan")]
         (PLANS / f"plan_{name}.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
     worst = max(abs(row["error"]) for row in rows)
