@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
             continue
         started = time.monotonic()
         notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-        nbformat.validate(notebook)  # type: ignore[no-untyped-call]
+        nbformat.validate(notebook)
         with tempfile.TemporaryDirectory() as folder:
             execute(notebook, folder)
         if "--check" not in words:

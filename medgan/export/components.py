@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from medgan.config import InputError, validate
 from medgan.data.volume import Volume, read_volume, write_volume
 from medgan.preprocess.preparation import PreparedDomain
+from medgan.translate.options import TranslateOptions
 from medgan.translate.outputs import labels_path, plan_outputs
-from medgan.translate.translator import TranslateOptions, VolumeTranslator
+from medgan.translate.translator import VolumeTranslator
 
 __all__ = ["VolumeInferer", "VolumeReader", "WriteVolumed", "load_weights", "volumes_of"]
 

@@ -77,14 +77,15 @@ class Evaluator:
         like: Evaluator | None = None,
     ) -> None:
         self.network, self.channels, self.device, self.bf16 = network, channels, device, bf16
+        self._sizes: dict[int, float] = {} if like is None else like._sizes
+        self.field: Field
+        self.sweep: Sweep | None
         if like is not None:
-            self.field, self._sizes = like.field, like._sizes
-            self.sweep = Sweep(network) if like.sweep else None
+            self.field, self.sweep = like.field, Sweep(network) if like.sweep else None
             return
-        self._sizes: dict[int, float] = {}
         with torch.inference_mode():
-            self.field: Field = receptive_field(network, channels, device)
-            self.sweep: Sweep | None = self._sweep() if sweep else None
+            self.field = receptive_field(network, channels, device)
+            self.sweep = self._sweep() if sweep else None
 
     @torch.inference_mode()
     def __call__(
