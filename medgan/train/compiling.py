@@ -24,7 +24,7 @@ def compile_networks(recipe: Recipe, device: torch.device) -> bool:
     torch._dynamo.config.suppress_errors = True
     for network in recipe.children():
         if any(parameter.requires_grad for parameter in network.parameters()):
-            network.compile()
+            network.compile(dynamic=False)  # else a backward pass would be compiled, and fail, outside the fallback
     return True
 
 
