@@ -103,10 +103,10 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         batch: dict[str, Tensor] = {}
         for domain in samples[0]:
             images, labels = zip(*(sample[domain] for sample in samples), strict=True)
-            batch[domain] = torch.stack(images)
+            batch[domain] = _stacked(images)
             if any(label is not None for label in labels):
-                unknown = torch.full(images[0].shape, UNLABELLED, dtype=torch.int64)
-                batch[f"label_{domain}"] = torch.stack([unknown if label is None else label for label in labels])
+                known = [_unlabelled(images[0]) if label is None else label for label in labels]
+                batch[f"label_{domain}"] = _stacked(known)
         return batch
 
     def sample(self, k: int) -> dict[str, Sample]:
@@ -180,6 +180,15 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
             inner, patch = patch, torch.full(tuple(self.patch_size), fill, dtype=dtype)
             patch[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))] = inner
         return patch.reshape(1, *self.patch_size[self._kept_axes])
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """One more axis in front; a single tensor is not copied for it."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
+
+
+def _unlabelled(image: Tensor) -> Tensor:
+    return torch.full(image.shape, UNLABELLED, dtype=torch.int64)
 
 
 def _pairs(cases_A: list[StoredCase], cases_B: list[StoredCase]) -> tuple[list[StoredCase], list[StoredCase]]:
