@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,11 @@ def write_page(page: Path, found: Found) -> None:
         page: the Markdown file; the others lie beside it.
         found: rows by part.
     """
-    torch = next((row["torch"] for name in _STEPS for row in found.get(name, ())), "")
     lines = [
         "# Speed and memory, measured",
         "",
         f"`python3 scripts/benchmark.py --run runs/demo --page`: {os.cpu_count()} cores of {processor()}, Python "
-        f"{platform.python_version()}, torch {torch}. Medians; ways that are compared take turns in one run, each in "
+        f"{platform.python_version()}, torch {version('torch')}. Medians; ways that are compared take turns in one run, each in "
         "processes of its own. What the figures mean: [performance](../performance.md). Numbers in full: "
         f"`{page.stem}.json`.",
     ]
