@@ -26,9 +26,9 @@ def write_page(page: Path, found: Found) -> None:
         "# Speed and memory, measured",
         "",
         f"`python3 scripts/benchmark.py --run runs/demo --page`: {os.cpu_count()} cores of {processor()}, Python "
-        f"{platform.python_version()}, torch {version('torch')}. Medians; ways that are compared take turns in one run, each in "
-        "processes of its own. What the figures mean: [performance](../performance.md). Numbers in full: "
-        f"`{page.stem}.json`.",
+        f"{platform.python_version()}, torch {version('torch')}. Medians; ways that are compared take turns in one "
+        "run, each in processes of its own. What the figures mean: [performance](../performance.md). Numbers in "
+        f"full: `{page.stem}.json`.",
     ]
     measured = [row for name in _STEPS for row in found.get(name, ())]
     lines += ["", *steps(measured)] if measured else []
