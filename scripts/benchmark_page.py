@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -156,8 +157,10 @@ def draw(picture: Path, found: Found) -> None:
     voxels = [float(row["patch"][0]) ** 3 for row in patches]
     axes[0].loglog(voxels, [row["median_s"] for row in patches], "o-")
     axes[0].set(title="Step against patch", xlabel="voxels", ylabel="seconds")
-    axes[1].plot([row["channels"] for row in widths], [row["median_s"] for row in widths], "o-")
-    axes[1].set(title="Step against channels, 32³", xlabel="channels of the U-Net", ylabel="seconds", ylim=(0, None))
+    busy = [statistics.median(row["cpu_seconds"]) for row in widths]
+    axes[1].plot([row["channels"] for row in widths], busy, "o-")
+    title = "Step against channels, 32³"
+    axes[1].set(title=title, xlabel="channels of the U-Net", ylabel="processor's seconds", ylim=(0, None))
     generators = [row for row in found.get("translation", ()) if row["what"].startswith("generator")]
     for method in dict.fromkeys(row["method"] for row in generators):
         rows = [row for row in generators if row["method"] == method]
