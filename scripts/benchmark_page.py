@@ -151,30 +151,48 @@ def draw(picture: Path, found: Found) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.2), constrained_layout=True)
-    patches = [row for row in found["growth"] if "channels" not in row]
-    widths = [row for row in found["growth"] if "channels" in row]
-    voxels = [float(row["patch"][0]) ** 3 for row in patches]
-    axes[0].loglog(voxels, [row["median_s"] for row in patches], "o-")
-    axes[0].set(title="Step against patch", xlabel="voxels", ylabel="seconds")
-    busy = [statistics.median(row["cpu_seconds"]) for row in widths]
-    axes[1].plot([row["channels"] for row in widths], busy, "o-")
-    title = "Step against channels, 32³"
-    axes[1].set(title=title, xlabel="channels of the U-Net", ylabel="processor's seconds", ylim=(0, None))
-    generators = [row for row in found.get("translation", ()) if row["what"].startswith("generator")]
-    for method in dict.fromkeys(row["method"] for row in generators):
-        rows = [row for row in generators if row["method"] == method]
-        sizes = [float(row["size"][0] * row["size"][1] * row["size"][2]) for row in rows]
-        axes[2].loglog(sizes, [row["seconds"] for row in rows], "o-", label=method)
-    axes[2].set(title="Translation against volume", xlabel="voxels", ylabel="seconds")
-    if generators:
-        axes[2].legend(fontsize=7)
-    rates = {row["format"]: row["patches_per_s"] for row in found.get("supply", ())}
-    workers = [rates[name] for name in ("medgan", "medgan, 1 worker", "medgan, 2 workers") if name in rates]
-    axes[3].bar([str(number) for number in range(len(workers))], workers)
-    axes[3].set(title="Patches of 96³ against workers", xlabel="workers", ylabel="patches per second")
+    panels = {
+        against_patch: [row for row in found["growth"] if "channels" not in row],
+        against_channels: [row for row in found["growth"] if "channels" in row],
+        against_volume: [row for row in found.get("translation", ()) if row["what"].startswith("generator")],
+        against_workers: [row for row in found.get("supply", ()) if row["format"].startswith("medgan")],
+    }
+    measured = {panel: rows for panel, rows in panels.items() if rows}
+    figure, axes = plt.subplots(1, len(measured), figsize=(3.6 * len(measured), 3.2), constrained_layout=True)
+    for axis, (panel, rows) in zip(axes, measured.items(), strict=True):
+        panel(axis, rows)
     figure.savefig(picture, dpi=110)
     plt.close(figure)
+
+
+def against_patch(axis: Any, rows: Sequence[Row]) -> None:
+    """A straight line is as many seconds per voxel at any size."""
+    axis.plot([row["patch"][0] ** 3 / 1000 for row in rows], [row["median_s"] for row in rows], "o-")
+    label = "thousand voxels"
+    axis.set(title="Step against patch, 24³ to 80³", xlabel=label, ylabel="seconds", xlim=(0, None), ylim=(0, None))
+
+
+def against_channels(axis: Any, rows: Sequence[Row]) -> None:
+    """On one thread."""
+    axis.plot([row["channels"] for row in rows], [statistics.median(row["cpu_seconds"]) for row in rows], "o-")
+    label = "channels of the U-Net"
+    axis.set(title="Step against channels, 32³", xlabel=label, ylabel="processor's seconds", ylim=(0, None))
+
+
+def against_volume(axis: Any, rows: Sequence[Row]) -> None:
+    """A line per method."""
+    for method in dict.fromkeys(row["method"] for row in rows):
+        same = [row for row in rows if row["method"] == method]
+        voxels = [row["size"][0] * row["size"][1] * row["size"][2] for row in same]
+        axis.plot(voxels, [row["seconds"] for row in same], "o-", label=method)
+    axis.set(title="Translation against volume", xlabel="voxels", ylabel="seconds", xlim=(0, None), ylim=(0, None))
+    axis.legend(fontsize=7)
+
+
+def against_workers(axis: Any, rows: Sequence[Row]) -> None:
+    """Without any, the training process cuts the patches."""
+    axis.bar([str(number) for number in range(len(rows))], [row["patches_per_s"] for row in rows])
+    axis.set(title="Patches of 96³ against workers", xlabel="workers", ylabel="patches per second")
 
 
 SECTIONS: dict[str, Callable[[Sequence[Row]], list[str]]] = {
