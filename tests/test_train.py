@@ -204,17 +204,3 @@ def test_a_batch_that_cannot_go_in_parts_is_refused(name: str, options: Any, tol
     recipe = RECIPE if name == "seg_cyclegan" else {"name": name, "generator_net": RECIPE["generator_net"]}
     with pytest.raises(InputError, match=told):
         fit(store(tmp_path), recipe, num_steps=2, **options)
-
-
-def test_where_nothing_compiles_a_line_says_so_and_training_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("no compiler\nand more")
-
-    plain, asked = store(tmp_path / "plain"), store(tmp_path / "asked")
-    fit(plain, num_steps=2)
-    monkeypatch.setattr(torch, "compile", broken)
-    fit(asked, num_steps=2, compile=True)
-    assert "train.compile: not possible here (no compiler); training goes on without" in capsys.readouterr().err
-    assert weights(asked) == weights(plain)

@@ -14,7 +14,6 @@ from medgan.networks.blocks import recompute_blocks, refuse_wrong_gradients
 from medgan.networks.small_maps import halve_small_maps
 from medgan.recipes import RECIPES, Recipe
 from medgan.rundir import RunDir
-from medgan.train.compiling import compile_networks
 from medgan.train.finite import Fault, NotFiniteError
 from medgan.train.keeper import Keeper
 from medgan.train.loop import Loop
@@ -82,8 +81,6 @@ def _begun(
     refuse_wrong_gradients(recipe)
     halve_small_maps(recipe)
     _spare_memory(recipe, recipe_choice.name, options)
-    if options.compile:
-        compile_networks(recipe, ranks.fabric.device)
     supply = Supply(ranks.fabric, recipe, options, run, seed, samples)
     facts = {"recipe": recipe_choice.model_dump(mode="json"), "seed": seed, **supply.facts}
     keeper = Keeper(run, ranks, recipe, facts, options.keep_last)
