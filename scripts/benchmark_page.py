@@ -38,7 +38,7 @@ def write_page(page: Path, found: Found) -> None:
             lines += ["", *section(found[name])]
     if found.get("growth"):
         draw(page.with_suffix(".png"), found)
-        lines += ["", "## How cost grows", "", f"![Time against patch, channels, volume and workers]({page.stem}.png)"]
+        lines += ["", "## How cost grows", "", f"![Curves of the rows in the JSON]({page.stem}.png)"]
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
     page.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
