@@ -1,24 +1,24 @@
-"""What a whole volume costs: seconds and peak memory, each from a process of its own.
+"""What a whole volume costs: a processor's seconds and peak memory, each from a process of its own with one thread.
 
 python3 scripts/translation_costs.py JOB RUN WORD ...     one job; called by translation_study.py, prints JSON
 
-What was measured is kept, so that a study that was stopped goes on. A process may be held (SIGSTOP) and let go on again
-meanwhile: seconds that it stood still do not count.
+The processor's seconds are those in which the thread was at work: what else runs on the machine hardly changes them.
+What was measured is kept, so that a study that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -39,7 +39,7 @@ from medgan.translate import TranslateOptions, load_translator
 CPU = torch.device("cpu")
 OPTIONS = TranslateOptions(precision="float32")
 WINDOW: Size = (96, 96, 96)
-METHODS = ("medgan", "MONAI 0.25", "MONAI 0", "MONAI 0.5", "whole", "medgan windows")
+METHODS = ("medgan", "MONAI 0.25", "MONAI 0.5", "MONAI 0", "whole", "medgan windows")
 _LARGE = 2e7  # voxels, from which some methods need more memory than there is, or hours
 _SLOW = ("medgan windows", "MONAI 0.5", "whole", "MONAI 0")
 _ENOUGH = 10.0  # seconds that a job has taken in all, from which it is not repeated
@@ -61,7 +61,9 @@ def monai(network: nn.Module, window: Size, overlap: float, mode: str = "gaussia
     return run
 
 
-def measure_costs(run: Path, work: Path, sizes: Sequence[Size], repeats: int) -> list[dict[str, Any]]:
+def measure_costs(
+    run: Path, work: Path, sizes: Sequence[Size], repeats: int, chosen: Sequence[str] = METHODS
+) -> list[dict[str, Any]]:
     """A generator over prepared volumes by every method, and whole files: medians of seconds, the largest peaks.
 
     Args:
@@ -69,6 +71,7 @@ def measure_costs(run: Path, work: Path, sizes: Sequence[Size], repeats: int) ->
         work: where bodies of these sizes are kept.
         sizes: voxels.
         repeats: of every job that is done quickly; others are timed once.
+        chosen: of `METHODS`; at large sizes the slow ones are left out.
     """
     kept = work / f"costs_{hashlib.sha256(find_checkpoint(RunDir(run)).read_bytes()).hexdigest()[:12]}"
     kept.mkdir(parents=True, exist_ok=True)
@@ -79,9 +82,9 @@ def measure_costs(run: Path, work: Path, sizes: Sequence[Size], repeats: int) ->
             _in_own_process("make", run, ct, mr, *size)
         if not _prepared(mr).exists():
             _in_own_process("prepare", run, mr)
-        methods = [method for method in METHODS if not (method in _SLOW and np.prod(size) > _LARGE)]
+        methods = [method for method in chosen if not (method in _SLOW and np.prod(size) > _LARGE)]
         jobs: list[tuple[str, str, Sequence[object]]] = [
-            ("generator, MR to CT", method, ("network", run, mr, method)) for method in methods
+            ("generator, MR to CT", method, ("network", run, mr, method, *_part(size, method))) for method in methods
         ]
         jobs.insert(1, ("file, CT to MR", "medgan translate", ("file", run, ct, "AB", work / "translated.nii")))
         for what, method, words in jobs:
@@ -97,6 +100,12 @@ def measure_costs(run: Path, work: Path, sizes: Sequence[Size], repeats: int) ->
     return rows
 
 
+def _part(size: Size, method: str) -> tuple[int, ...]:
+    """Of large volumes MONAI is given two windows along X, so that a study takes minutes; it takes no longer for each."""
+    kind, _, how = method.partition(" ")
+    return (2 * WINDOW[0] - int(WINDOW[0] * float(how)),) if kind == "MONAI" and np.prod(size) > _LARGE else ()
+
+
 def _once(result: Path, words: Sequence[object]) -> dict[str, Any]:
     """What a job has measured, now or before."""
     if not result.exists():
@@ -105,8 +114,8 @@ def _once(result: Path, words: Sequence[object]) -> dict[str, Any]:
 
 
 def _in_own_process(*words: object) -> dict[str, Any]:
-    command = [sys.executable, __file__, *map(str, words)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    command, one_thread = [sys.executable, __file__, *map(str, words)], {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=one_thread)
     return cast(dict[str, Any], json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -139,66 +148,42 @@ def prepare(run: Path, mr: str) -> dict[str, Any]:
 def file(run: Path, source: str, way: str, target: str) -> dict[str, Any]:
     """``medgan translate`` of a file, the loading of the networks not timed."""
     translator = load_translator(run, way, device="cpu", options=OPTIONS)  # type: ignore[arg-type]
-    with Stopwatch() as watch:
-        volume = read_volume(source)
-        write_volume(target, translator.translate(volume).image, volume)
-    return {"seconds": watch.seconds, "peak_gib": _peak_gib()}
+    begin = time.process_time()
+    volume = read_volume(source)
+    write_volume(target, translator.translate(volume).image, volume)
+    return {"seconds": time.process_time() - begin, "peak_gib": _peak_gib()}
 
 
 @torch.inference_mode()
-def network(run: Path, mr: str, method: str) -> dict[str, Any]:
-    """A generator over a prepared volume by one method of `METHODS`, and how far the result is from medgan's."""
+def network(run: Path, mr: str, method: str, slices: str = "") -> dict[str, Any]:
+    """A generator over a prepared volume by one method of `METHODS`, and how far the result is from medgan's.
+
+    With `slices` it is given these first ones only, two windows along X; the seconds told are those of all windows.
+    """
     translator = load_translator(run, "BA", device="cpu", options=OPTIONS)
     arrays = np.load(_prepared(Path(mr)))
     image, body = (torch.from_numpy(arrays[name])[None, None] for name in ("image", "body"))
     kind, _, how = method.partition(" ")
     inferer = monai(translator.generator, WINDOW, float(how)) if kind == "MONAI" else None  # imported before
-    with Stopwatch() as watch:
-        if kind == "medgan":
-            evaluator = Evaluator(translator.generator, channels=1, device=CPU, sweep=not how)
-            window = WINDOW if how else None
-            out = evaluator(image, memory_gb=OPTIONS.memory_gb, window=window, where=body).values
-        else:
-            out = (inferer or translator.generator)(image)
-    facts: dict[str, Any] = {"seconds": watch.seconds, "peak_gib": _peak_gib()}
+    begin = time.process_time()
+    if kind == "medgan":
+        evaluator = Evaluator(translator.generator, channels=1, device=CPU, sweep=not how)
+        window = WINDOW if how else None
+        out = evaluator(image, memory_gb=OPTIONS.memory_gb, window=window, where=body).values
+    else:
+        out = (inferer or translator.generator)(image[:, :, : int(slices) if slices else None])
+    facts: dict[str, Any] = {"seconds": time.process_time() - begin, "peak_gib": _peak_gib()}
+    facts["shape"] = list(image.shape[2:])
+    if slices:
+        step = int(slices) - WINDOW[0]
+        windows = -(-(image.shape[2] - WINDOW[0]) // step) + 1
+        return facts | {"seconds": facts["seconds"] * windows / 2, "share": 2 / windows}
     reference = Path(mr).with_suffix(".medgan.npy")
     if method == METHODS[0]:
         np.save(reference, out[0, 0].numpy())
     low, high = translator.intensity.ends
     rms = difference_rms(out[0, 0].numpy(), np.load(reference, mmap_mode="r"), arrays["body"])
-    return facts | {"shape": list(image.shape[2:]), "rms_hu": rms * (high - low) / 2}
-
-
-class Stopwatch:
-    """Seconds that a block takes, but for those in which the process was held: without a tick, nothing computed."""
-
-    _TICK, _GAP = 0.1, 3.0  # seconds
-
-    def __init__(self) -> None:
-        self.seconds, self._over = 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._wall, self._busy = time.perf_counter(), time.process_time()
-
-    def __enter__(self) -> Self:
-        self._wall, self._busy = time.perf_counter(), time.process_time()
-        self._thread.start()
-        return self
-
-    def _run(self) -> None:
-        while not self._over.wait(self._TICK):
-            self.tick()
-
-    def tick(self) -> None:
-        """Count the time since the last tick, of a long gap in which little was computed the processor's alone."""
-        wall, busy = time.perf_counter(), time.process_time()
-        gap, worked = wall - self._wall, busy - self._busy
-        self.seconds += worked if gap > self._GAP and worked < gap / 2 else gap
-        self._wall, self._busy = wall, busy
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self.tick()
+    return facts | {"rms_hu": rms * (high - low) / 2}
 
 
 def _peak_gib() -> float:

@@ -35,9 +35,11 @@ label when the windows move by half. Frozen statistics are averages over patches
 """
 COSTS = """## 3. Memory and time of whole volumes
 
-Synthetic bodies, run `{run}`, float32, {threads} threads, nothing else at work; a process of its own for each time.
-*Seconds* are medians of *times* measurements, without the loading of networks; peaks are of the resident set, with all
-that Python and its libraries take. Windows are of 96 x 96 x 96 voxels; the number behind MONAI is its overlap.
+Synthetic bodies, run `{run}`, float32, one thread, a process of its own for each time. *Seconds* are the processor's,
+those in which the thread was at work, as other programs ran on the machine: medians of *times* measurements, without
+the loading of networks. Peaks are of the resident set, with all that Python and its libraries take. Windows are of
+96 x 96 x 96 voxels; the number behind MONAI is its overlap; all are given the bounding box of the body. Where a share
+is told, MONAI was given two windows along X only: its seconds are scaled up to all windows, its peak is of that part.
 *As long*: how many times as long as `medgan` it took. *To medgan*: root mean square difference in the body to what
 `medgan` makes, which is what the whole volume in one piece gives (section 1). A file is read, prepared, translated,
 read by the segmentor and written; what is left out at the larger size takes too long or too much memory.
@@ -112,11 +114,11 @@ def _costs(part: Mapping[str, Any]) -> str:
     table = [["volume", "what", "method", "times", "seconds", "as long", "peak, GiB", "to medgan, HU"]]
     for row in part["rows"]:
         own = [one["seconds"] for one in part["rows"] if one["size"] == row["size"] and one["method"] == "medgan"]
-        is_network = "rms_hu" in row
-        cells = [" x ".join(map(str, row["size"])), row["what"], row["method"], str(row["repeats"])]
+        is_network, part = "shape" in row, f", {row['share']:.0%} timed" if "share" in row else ""
+        cells = [" x ".join(map(str, row["size"])), row["what"], row["method"] + part, str(row["repeats"])]
         cells += [f"{row['seconds']:.1f}", f"{row['seconds'] / own[0]:.1f}" if is_network and own else ""]
-        table.append([*cells, f"{row['peak_gib']:.2f}", f"{row['rms_hu']:.2g}" if is_network else ""])
-    return COSTS.format(run=part["run"], threads=part["threads"], table=_table(table)) + _footer(part)
+        table.append([*cells, f"{row['peak_gib']:.2f}", f"{row['rms_hu']:.2g}" if "rms_hu" in row else ""])
+    return COSTS.format(run=part["run"], table=_table(table)) + _footer(part)
 
 
 def _audit(part: Mapping[str, Any]) -> str:

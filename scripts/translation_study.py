@@ -21,7 +21,7 @@ import torch
 from audit_study import MOST, measure_audit
 from numpy.typing import NDArray
 from torch import Tensor
-from translation_costs import CPU, OPTIONS, Method, measure_costs, monai
+from translation_costs import CPU, METHODS, OPTIONS, Method, measure_costs, monai
 from translation_dicom import measure_dicom
 from translation_geometry import measure_geometry
 from translation_page import write_page
@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, nargs=3, default=(40, 40, 24), help="voxels, of all that use windows")
     parser.add_argument("--sizes", nargs="+", default=["256x256x128", "512x512x400"], help="of the bodies made")
     parser.add_argument("--work", type=Path, default=Path("runs/translation"), help="where these bodies are kept")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="of the part costs")
     parser.add_argument("--headers", type=int, default=200, help="drawn, for the part geometry")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="with the series of the part dicom")
     parser.add_argument("--repeats", type=int, default=3, help="of what is timed; medians are told")
@@ -182,8 +183,8 @@ def main() -> None:
         study["segmentors"] = {"rows": [*_of_others(before, "segmentors", runs), *rows]}
     if "costs" in arguments.only:
         sizes = [triple(size.split("x")) for size in arguments.sizes]
-        rows = measure_costs(runs[0].path, arguments.work, sizes, arguments.repeats)
-        study["costs"] = {"run": _name(runs[0]), "threads": torch.get_num_threads(), "rows": rows}
+        rows = measure_costs(runs[0].path, arguments.work, sizes, arguments.repeats, arguments.methods)
+        study["costs"] = {"run": _name(runs[0]), "rows": rows}
     if "geometry" in arguments.only:
         study["geometry"] = measure_geometry(arguments.headers)
     if "dicom" in arguments.only:

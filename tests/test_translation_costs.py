@@ -1,38 +1,16 @@
-"""Times of whole volumes: what a job has measured is kept, and a process that was held has not worked."""
+"""Times of whole volumes: what a job has measured is kept."""
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import translation_costs
-from translation_costs import METHODS, Stopwatch, measure_costs
+from translation_costs import METHODS, measure_costs
 
 from medgan.rundir import RunDir
-
-
-@pytest.mark.parametrize(
-    ("wall", "processor", "seconds"),
-    [
-        ([0, 1, 2, 4], [0, 1, 2, 4], 4),  # at work
-        ([0, 1, 2, 4], [0, 0, 0, 0], 4),  # waits for a disk
-        ([0, 1, 301, 302], [0, 1, 3, 4], 4),  # 2 s of work, then held until 301
-        ([0, 1, 11, 12], [0, 1, 21, 22], 12),  # ten seconds in which two threads let no tick through
-    ],
-)
-def test_seconds_in_which_a_process_is_held_do_not_count(
-    wall: list[float], processor: list[float], seconds: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    times, busy = iter(wall), iter(processor)
-    clock = SimpleNamespace(perf_counter=lambda: next(times), process_time=lambda: next(busy))
-    monkeypatch.setattr(translation_costs, "time", clock)
-    watch = Stopwatch()
-    for _ in wall[1:]:
-        watch.tick()
-    assert watch.seconds == seconds
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
