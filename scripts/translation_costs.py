@@ -101,7 +101,7 @@ def measure_costs(
 
 
 def _part(size: Size, method: str) -> tuple[int, ...]:
-    """Of large volumes MONAI is given two windows along X, so that a study takes minutes; it takes no longer for each."""
+    """Of large volumes MONAI is given two windows along X, so that a study takes minutes, not hours."""
     kind, _, how = method.partition(" ")
     return (2 * WINDOW[0] - int(WINDOW[0] * float(how)),) if kind == "MONAI" and np.prod(size) > _LARGE else ()
 
