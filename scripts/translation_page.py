@@ -114,8 +114,8 @@ def _costs(part: Mapping[str, Any]) -> str:
     table = [["volume", "what", "method", "times", "seconds", "as long", "peak, GiB", "to medgan, HU"]]
     for row in part["rows"]:
         own = [one["seconds"] for one in part["rows"] if one["size"] == row["size"] and one["method"] == "medgan"]
-        is_network, part = "shape" in row, f", {row['share']:.0%} timed" if "share" in row else ""
-        cells = [" x ".join(map(str, row["size"])), row["what"], row["method"] + part, str(row["repeats"])]
+        is_network, share = "shape" in row, f", {row['share']:.0%} timed" if "share" in row else ""
+        cells = [" x ".join(map(str, row["size"])), row["what"], row["method"] + share, str(row["repeats"])]
         cells += [f"{row['seconds']:.1f}", f"{row['seconds'] / own[0]:.1f}" if is_network and own else ""]
         table.append([*cells, f"{row['peak_gib']:.2f}", f"{row['rms_hu']:.2g}" if "rms_hu" in row else ""])
     return COSTS.format(run=part["run"], table=_table(table)) + _footer(part)
