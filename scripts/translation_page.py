@@ -15,9 +15,9 @@ HEAD = """# Translations without seams, in bounded memory
 """
 SEAMS = """## 1. Windows moved by half, and the untiled volume
 
-MR to CT, test cases of each run, windows of {window} voxels. Seams need no quality, and most of these runs were stopped
-early: *steps* is how long the network shown was trained; runs without were measured before sweeps were made faster.
-*Moved*: root mean square difference in the body between
+MR to CT, test cases of each run, windows of {window} voxels. Seams need no quality, and some runs were stopped early:
+*steps* is how long the network shown was trained. Rows without are of earlier trainings under these names, measured
+before sweeps were made faster. *Moved*: root mean square difference in the body between
 two runs whose windows lie half a window apart. *Untiled*: the same against the network over the whole volume in one
 piece. *Jump*: mean absolute difference of neighbours across the borders of windows, over that inside; 1 is no seam.
 Means over cases. `medgan` sweeps slab by slab, `medgan, windows` throws a halo away, MONAI blends with Gaussian
@@ -42,7 +42,7 @@ the loading of networks. Peaks are of the resident set, with all that Python and
 is told, MONAI was given two windows along X only: its seconds are scaled up to all windows, its peak is of that part.
 *As long*: how many times as long as `medgan` it took. *To medgan*: root mean square difference in the body to what
 `medgan` makes, which is what the whole volume in one piece gives (section 1). A file is read, prepared, translated,
-read by the segmentor and written; what is left out at the larger size takes too long or too much memory.
+read by the segmentor and written. MONAI at the larger size was not timed to its end unless it stands here.
 
 {table}
 """
