@@ -1,39 +1,22 @@
-"""The page of the two-dimensional study: one section per question, each figure with its data, count and seeds."""
+"""The page of the two-dimensional study."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-Run = Mapping[str, Any]
-Runs = Mapping[str, Sequence[Run]]
-TITLES = {
-    "gan_ring": "GAN with R1, ring",
-    "wgan_gp_ring": "WGAN-GP, ring",
-    "density_ring": "density network, ring",
-    "gan_grid": "plain GAN, grid",
-    "gan_fast_grid": "plain GAN, faster, grid",
-    "gan_r1_grid": "GAN with R1, grid",
-    "pacgan_grid": "PacGAN, grid",
-    "cgan_digits": "conditional GAN",
-    "dcgan_digits": "DCGAN",
-    "wgan_digits": "WGAN",
-    "wgan_gp_digits": "WGAN-GP",
-    "sngan_digits": "SNGAN",
-    "srgan_slices_x2": "MR, x 2",
-    "srgan_slices_x4": "CT, x 4",
-    "pix2pix_slices": "pix2pix (pairs)",
-    "pix2pix_slices_back": "pix2pix (pairs), the way back",
-    "pix2pix_edges": "pix2pix, edges to CT (pairs)",
-    "cyclegan_slices": "CycleGAN",
-    "conditional_cyclegan_slices": "CycleGAN with classes",
-    "cut_slices": "CUT",
-    "stylegan2_slices": "StyleGAN2",
-    "dvdgan_films": "DVD-GAN",
-}
+from gan2d_layout import Run, Runs, table
+from gan2d_sections import (
+    digits_section,
+    enlargement_section,
+    films_section,
+    points_section,
+    slices_section,
+    translation_section,
+)
+
 NOTES = Path("gan2d_notes.md")  # beside the page, written by hand, told as it stands
 
 
@@ -47,12 +30,12 @@ def write_page(results: Path, found: Runs, environment: Mapping[str, Any]) -> Pa
     sections = [
         _head(environment),
         _theory(theory),
-        _points(found),
-        _digits(found),
-        _enlargement(found),
-        _translation(found),
-        _slices(found),
-        _films(found),
+        points_section(found),
+        digits_section(found),
+        enlargement_section(found),
+        translation_section(found),
+        slices_section(found),
+        films_section(found),
         notes.read_text(encoding="utf-8").rstrip() if notes.exists() else "",
         _runs(found),
     ]
@@ -79,221 +62,18 @@ and no search for settings has seen."""
 
 def _theory(theory: Mapping[str, Any]) -> str:
     rows = [list(row.values()) for row in theory["games"]]
-    table = _table(["densities", *list(theory["games"][0])[1:]], [[row[0], *map(_3, row[1:])] for row in rows])
+    games = table(
+        ["densities", *list(theory["games"][0])[1:]], [[row[0], *map("{:.3f}".format, row[1:])] for row in rows]
+    )
     return f"""## Theory
 
 D trained for {theory["steps"]} steps of {theory["samples"]} samples of each density (seed
 {theory["environment"]["seed"]}), against what Goodfellow et al. 2014 derive; the support holds 99.5 % of both
 densities' mixture. -log 4 = -1.386.
 
-{table}
+{games}
 
 ![D beside D*, and both games' gradients](gan_theory.png)"""
-
-
-def _points(found: Runs) -> str:
-    names = [name for name in found if name.endswith(("_ring", "_grid")) and found[name]]
-    if not names:
-        return ""
-    rows = []
-    for name in names:
-        runs = [run["scores"]["sampled"] for run in found[name]]
-        rows.append(
-            [
-                TITLES[name],
-                str(len(runs)),
-                _each(run["found by one sample"] for run in runs),
-                _each(run["found by 1 %"] for run in runs),
-                _each((100 * run["high quality"] for run in runs), ".1f"),
-                _each((run["reverse KL"] for run in runs), ".3f"),
-                _each((run["spread"] or 0.0 for run in runs), ".2f"),
-            ]
-        )
-    for name, kind in (("gan_ring", "ring"), ("gan_grid", "grid")):
-        real = [run["scores"]["real"] for run in found.get(name, [])][:1]
-        rows += [
-            [
-                f"real {kind}",
-                "1",
-                str(one["found by one sample"]),
-                str(one["found by 1 %"]),
-                f"{100 * one['high quality']:.1f}",
-                f"{one['reverse KL']:.3f}",
-                f"{one['spread']:.2f}",
-            ]
-            for one in real
-        ]
-    head = ["", "seeds", "modes, one sample", "modes, 1 %", "high quality, %", "reverse KL", "width"]
-    return f"""## Modes: eight on a ring, twenty-five on a grid
-
-2500 samples per run, protocol of Lin et al., "PacGAN", 2018 (section 4.1; their PacGAN finds 23.8 to 24.8 of 25, their
-plain GAN 17.3). A sample within three standard deviations of a mode is of high quality: 98.9 % of real points are. A
-mode counts as found with one such sample, or with 1 % of all samples. Width is the standard deviation of samples of
-high quality about their mode over that of real ones (0.97 after cutting at three): below it, modes are too narrow. One
-figure per seed.
-
-{_table(head, rows)}
-
-{_pictures(found, names, "points", "the first seed's samples on real points")}"""
-
-
-def _digits(found: Runs) -> str:
-    names = [name for name in found if name.endswith("_digits") and found[name]]
-    if not names:
-        return ""
-    rows = []
-    for name in names:
-        runs = [run["scores"] for run in found[name]]
-        rows.append(
-            [
-                TITLES[name],
-                str(len(runs)),
-                "" if runs[0]["asked"] is None else _each((100 * run["asked"] for run in runs), ".1f"),
-                _each((run["apart"]["accuracy"] for run in runs), ".2f"),
-                _each((run["spread"]["precision"] for run in runs), ".2f"),
-                _each((run["spread"]["recall"] for run in runs), ".2f"),
-            ]
-        )
-    first = found[names[0]][0]["scores"]
-    floor, spread = first["floor"], first["spread_floor"]
-    rows.append(
-        [
-            "real digits",
-            "1",
-            f"{100 * first['judge']:.1f}",
-            *(f"{x:.2f}" for x in (floor["accuracy"], *spread.values())),
-        ]
-    )
-    head = ["", "seeds", "read as asked, %", "two-sample accuracy", "precision", "recall"]
-    return f"""## Digits
-
-scikit-learn's handwritten digits. A support vector machine that has learnt from the train split alone reads the
-samples: 1000 per run, 100 of each class asked for. The two-sample test is a nearest neighbour's accuracy at telling
-{floor["held_out"] // 2} samples from as many held-out digits: 0.50 is indistinguishable, and {floor["low"]:.2f} to
-{floor["high"]:.2f} holds 95 % of the accuracies of sets that are (first row's counts). Precision and recall after
-Kynkaanniemi et al. 2019, in pixels. The last row is what digits of the train split reach against held-out ones.
-`cgan` works on 8 x 8 pixels, the others on 16 x 16. One figure per seed.
-
-{_table(head, rows)}
-
-{_pictures(found, names, "classes", "a row per class")}
-{_pictures(found, names, "grid", "samples")}"""
-
-
-def _enlargement(found: Runs) -> str:
-    names = [name for name in found if name.startswith("srgan_") and found[name]]
-    if not names:
-        return ""
-    parts = []
-    for name in names:
-        scores = found[name][0]["scores"]
-        rows = [
-            [
-                way,
-                "" if s["psnr"] is None else f"{s['psnr']:.2f}",
-                f"{s['ssim']:.3f}",
-                f"{s['distance']['mean']:.4f} ({s['distance']['sd']:.4f})",
-            ]
-            for way, s in scores.items()
-        ]
-        parts.append(f"{TITLES[name]}:\n\n" + _table(["", "PSNR, dB", "SSIM", "KID (sd)"], rows))
-    tables = "\n\n".join(parts)
-    return f"""## Super-resolution
-
-256 slices of held-out bodies (64 x 64), made small, enlarged, and compared with themselves (PSNR, SSIM) and with 256
-other real slices (KID, on features of a network that learnt tissues from real slices alone). "real" is the floor of
-KID. One seed.
-
-{tables}
-
-{_pictures(found, names, "pairs", "made small, cubic, enlarged, truth: as the recipe shows them")}"""
-
-
-def _translation(found: Runs) -> str:
-    names = [name for name in TITLES if found.get(name) and isinstance(found[name][0]["scores"], list)]
-    if not names:
-        return ""
-    rows = []
-    for name in names:
-        for score in found[name][0]["scores"]:
-            tissues = score["by_tissue"]
-            worst = ", ".join(f"{tissue} {tissues[tissue]:.0f}" for tissue in ("fat", "muscle", "cortical bone", "gas"))
-            rows.append(
-                [
-                    f"{TITLES[name]} to {score['contrast'].upper()}",
-                    f"{score['mae']:.1f}",
-                    f"{score['lookup']:.1f}",
-                    f"{score['one_value']:.1f}",
-                    worst,
-                ]
-            )
-    head = ["", "MAE in the body", "lookup table", "one value", "of it"]
-    return f"""## Translation of slices
-
-128 slices of held-out bodies against the same slices in the other contrast; HU for CT, the phantom's own units for MR
-and T2. The lookup table and the one value are fitted on pairs of training bodies, which only pix2pix sees. One seed.
-
-{_table(head, rows)}
-
-{_beside_pairs(found)}
-{_pictures(found, names, "pairs", "source, translation and what the recipe shows beside them, held-out bodies")}"""
-
-
-def _beside_pairs(found: Runs) -> str:
-    """CycleGAN's error beside that of pix2pix, for each target that both have."""
-
-    def errors(*names: str) -> dict[str, float]:
-        first = [found[name][0] for name in names if found.get(name)]
-        return {score["contrast"]: score["mae"] for run in first for score in run["scores"]}
-
-    mine, pairs = errors("cyclegan_slices"), errors("pix2pix_slices", "pix2pix_slices_back")
-    both = [
-        f"{100 * (mine[target] / pairs[target] - 1):.0f} % for {target.upper()}" for target in mine if target in pairs
-    ]
-    return f"CycleGAN's error exceeds that of pix2pix, which has pairs, by {' and '.join(both)}.\n" if both else ""
-
-
-def _slices(found: Runs) -> str:
-    if not found.get("stylegan2_slices"):
-        return ""
-    scores = found["stylegan2_slices"][0]["scores"]
-    rows = [[step, f"{one['mean']:.3f}", f"{one['sd']:.3f}"] for step, one in scores["curve"].items()]
-    rows.append(["images learnt from", f"{scores['floor']['mean']:.3f}", f"{scores['floor']['sd']:.3f}"])
-    return f"""## StyleGAN2 on 64 x 64 CT slices
-
-KID of 512 samples from 512 slices of held-out bodies, on the features described above, over the training. One seed.
-
-{_table(["step", "KID", "sd over subsets"], rows)}
-
-{_pictures(found, ["stylegan2_slices"], "grid", "samples")}
-{_pictures(found, ["stylegan2_slices"], "walk", "walks between latents")}"""
-
-
-def _films(found: Runs) -> str:
-    if not found.get("dvdgan_films"):
-        return ""
-    scores = found["dvdgan_films"][0]["scores"]
-    rows = []
-    for name, title in (("fake", "samples"), ("real", "held-out films"), ("learnt", "films learnt from")):
-        one = scores[name]
-        rows.append(
-            [
-                title,
-                f"{one['change']:.4f}",
-                ", ".join(f"{value:.3f}" for value in one["by_lag"]),
-                ", ".join(f"{value:.2f}" for value in one["autocorrelation"]),
-            ]
-        )
-    head = ["", "mean change", "change by lag", "autocorrelation by lag"]
-    return f"""## Films
-
-256 samples beside 256 films of held-out bodies. Change is the mean absolute difference of frames in [-1, 1]; the
-Wasserstein-1 distance between the films' own mean changes is {scores["distance"]:.4f} for samples and
-{scores["floor"]:.4f} for films that were learnt from. One seed.
-
-{_table(head, rows)}
-
-{_pictures(found, ["dvdgan_films"], "grid", "a film per row")}"""
 
 
 def _runs(found: Runs) -> str:
@@ -314,34 +94,10 @@ def _runs(found: Runs) -> str:
 
 Minutes are of a shared machine, and left out where a training went on after an interruption.
 
-{_table(head, rows)}"""
+{table(head, rows)}"""
 
 
 def _steps(run: Run) -> str:
     """How long a training was, and of how long it was to be where it was interrupted."""
     asked = run["configuration"]["train"]["num_steps"]
     return str(asked) if run["steps"] == asked else f"{run['steps']} of {asked}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [list(head), ["---"] * len(head), *map(list, rows)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
-
-
-def _each(values: Iterable[float], form: str = "d") -> str:
-    """The mean, and each seed's own figure where there are several."""
-    given = list(values)
-    own = ", ".join(format(value, form) for value in given)
-    return own if len(given) == 1 else f"{mean(given):{'.1f' if form == 'd' else form}} ({own})"
-
-
-def _pictures(found: Runs, names: Iterable[str], kind: str, what: str) -> str:
-    return "\n\n".join(
-        f"![{TITLES[name]}: {what}](gan2d/{name}_{kind}.png)\n*{TITLES[name]}: {what}.*"
-        for name in names
-        if found.get(name) and f"{kind}.png" in found[name][0]["pictures"]
-    )
-
-
-def _3(value: float) -> str:
-    return f"{value:.3f}"
