@@ -7,8 +7,11 @@ python3 scripts/test.py -k resume          other arguments go to pytest, and not
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 from environment import ROOT, enter
 
@@ -28,10 +31,23 @@ def main(arguments: list[str]) -> int:
     )
     for check in checks:
         print(f"== {' '.join(check)}", flush=True)
-        code = subprocess.run([sys.executable, "-m", *check], cwd=ROOT, check=False).returncode
+        code = alone([sys.executable, "-m", *check])
         if code:
             return code
     return 0
+
+
+def alone(command: list[str]) -> int:
+    """The exit code of a command, which leaves no process behind that would hold on to this one's output."""
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGINT)
+        return process.wait(10)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

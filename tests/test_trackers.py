@@ -1,6 +1,7 @@
 """Trackers: what they are told, what they remember, and that they need no network."""
 
 import json
+import os
 import sys
 import types
 from pathlib import Path
@@ -97,9 +98,12 @@ def test_tensorboard_keeps_events_and_no_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of MLflow's own dependencies
-def test_mlflow_keeps_a_run_in_its_own_database_and_goes_on_with_it(tmp_path: Path) -> None:
+def test_mlflow_keeps_a_run_in_its_own_database_and_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow.tracking import MlflowClient
 
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     run, choice = RunDir(tmp_path / "study"), Component(name="mlflow")
     _tell(run.train, choice)
     key = json.loads((run.train / "trackers.json").read_text())["mlflow"]
@@ -112,6 +116,7 @@ def test_mlflow_keeps_a_run_in_its_own_database_and_goes_on_with_it(tmp_path: Pa
     assert kept.data.params["recipe.lr"] == "0.0002"
     assert kept.data.metrics == {"G/adv_B": 0.5}
     assert {file.path for file in client.list_artifacts(key)} == {"previews", "index.html"}
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true", "its makers are told nothing"
     assert (run.train / "mlflow" / "artifacts").is_dir()
 
 

@@ -6,6 +6,7 @@ What a tracker is told names no patient, file or place: parameters of the recipe
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ class MLflow(Tracker):
         ] = None,
         experiment: Annotated[str, Field(min_length=1, description="that the run belongs to")] = "medgan",
     ) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would tell its makers of every run
         from mlflow.tracking import MlflowClient
 
         place = (tracked.folder / "mlflow").resolve()
@@ -141,6 +143,7 @@ class WandB(Tracker):
             Literal["offline", "online"], Field(description="offline keeps all on disk; online sends it")
         ] = "offline",
     ) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its makers would get what it trips over
         import wandb
 
         quiet = wandb.Settings(
