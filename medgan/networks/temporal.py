@@ -25,8 +25,8 @@ class ConvGRU(nn.Module):
     """A gated recurrent unit whose states are maps: ``(B, T, C, H, W)`` to the same shape, frame after frame.
 
     Ballas et al., "Delving Deeper into Convolutional Networks for Learning Video Representations", 2016, with ReLU for
-    the candidate as in Clark et al. 2019, appendix A. The first frame follows the state that its own input asks for: after
-    zeros, films would begin with a fade.
+    the candidate as in Clark et al. 2019, appendix A. The first frame follows the state that its own input asks for:
+    after zeros, films would begin with a fade.
     """
 
     def __init__(self, channels: int) -> None:
