@@ -43,12 +43,12 @@ def main() -> None:
     if not options.run and set(wanted) & set(OF_RUN):
         sys.exit(f"--only {options.only}: needs a trained run; give it with --run runs/demo")
     found: dict[str, list[Row]] = {}
+    from benchmark_page import processor, write_page
+
     for name in wanted:
-        found[name] = PARTS[name](options)
+        found[name] = [{"on": processor(), **row} for row in PARTS[name](options)]
         print(f"{name}\n" + table(found[name]), flush=True)
     if options.page:
-        from benchmark_page import write_page
-
         record = PAGE.with_suffix(".json")
         before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
         write_page(PAGE, before | found)
@@ -98,17 +98,24 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
+def in_bf16() -> tuple[str, ...]:
+    """The way in bfloat16, where the processor has instructions for it: elsewhere it takes twenty times as long."""
+    import torch
+
+    return ("medgan bf16",) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else ()
+
+
 def step(options: argparse.Namespace) -> list[Row]:
     """`seg_cyclegan` beside `plain` at 64^3."""
     one = {"recipe": "seg_cyclegan", "patch": [64] * 3, "repeats": 2}
-    ways = ("medgan", "medgan bf16", "plain")
+    ways = ("medgan", *in_bf16(), "plain")
     return in_turn([one | {"way": way, "rates": way == "medgan"} for way in ways], options.rounds)
 
 
 def step_demo(options: argparse.Namespace) -> list[Row]:
     """The 3D translators at the demo's patch."""
     one = {"patch": [32, 32, 24], "repeats": 6}
-    ways = (("seg_cyclegan", ("medgan", "medgan bf16", "plain")), ("cyclegan", ("medgan", "plain")))
+    ways = (("seg_cyclegan", ("medgan", *in_bf16(), "plain")), ("cyclegan", ("medgan", "plain")))
     jobs = [one | {"recipe": recipe, "way": way, "rates": way == "medgan"} for recipe, some in ways for way in some]
     return in_turn([*jobs, one | {"recipe": "pix2pix", "way": "medgan"}], options.rounds)
 
@@ -182,6 +189,16 @@ def start_up(options: argparse.Namespace) -> list[Row]:
 def first_step(options: argparse.Namespace) -> list[Row]:
     """Seconds from the command ``medgan train`` to the end of its first step, on the run's prepared data."""
     return [timed_training(options.run, steps=1) for _ in range(options.rounds)]
+
+
+def waiting(options: argparse.Namespace) -> list[Row]:
+    """The share of a run's whole training in which it waited for its next batch."""
+    spent, waited, before = 0.0, 0.0, 0
+    for line in (options.run / "train" / "times.jsonl").read_text(encoding="utf-8").splitlines():
+        lap = json.loads(line)
+        seconds, before = lap["seconds"] * (lap["step"] - before), lap["step"]
+        spent, waited = spent + seconds, waited + seconds * lap["waiting"]
+    return [{"run": options.run.name, "steps": before, "seconds": spent, "waiting": waited / spent}]
 
 
 def ranks(options: argparse.Namespace) -> list[Row]:
@@ -259,10 +276,11 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "start_up": start_up,
     "volumes": volumes,
     "first_step": first_step,
+    "waiting": waiting,
     "ranks": ranks,
     "translation": translation,
 }
-OF_RUN = ("first_step", "ranks", "translation")
+OF_RUN = ("first_step", "waiting", "ranks", "translation")
 
 if __name__ == "__main__":
     enter()

@@ -26,16 +26,18 @@ def write_page(page: Path, found: Found) -> None:
     lines = [
         "# Speed and memory, measured",
         "",
-        f"`python3 scripts/benchmark.py --run runs/demo --page`: {os.cpu_count()} cores of {processor()}, Python "
-        f"{platform.python_version()}, torch {version('torch')}. Medians; ways that are compared take turns in one "
-        "run, each in processes of its own. What the figures mean: [performance](../performance.md). Numbers in "
+        f"`python3 scripts/benchmark.py --run runs/demo --page`: Python {platform.python_version()}, torch "
+        f"{version('torch')}, on the machine that each section names. Medians; ways that are compared take turns in "
+        "one run, each in processes of its own. What the figures mean: [performance](../performance.md). Numbers in "
         f"full: `{page.stem}.json`.",
     ]
     measured = [row for name in _STEPS for row in found.get(name, ())]
-    lines += ["", *steps(measured)] if measured else []
-    for name, section in SECTIONS.items():
-        if found.get(name):
-            lines += ["", *section(found[name])]
+    sections = {steps: measured} | {section: found.get(name, ()) for name, section in SECTIONS.items()}
+    for section, rows in sections.items():
+        if rows:
+            title, *rest = section(rows)
+            places = dict.fromkeys(row["on"] for row in rows)
+            lines += ["", title, "", f"On {' and '.join(places)}.", *rest]
     if found.get("growth"):
         draw(page.with_suffix(".png"), found)
         lines += ["", "## How cost grows", "", f"![Curves of the rows in the JSON]({page.stem}.png)"]
@@ -44,10 +46,11 @@ def write_page(page: Path, found: Found) -> None:
 
 
 def processor() -> str:
-    """The kind of processor, as the system names it."""
+    """How many cores of which kind, as the system names it."""
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.machine()
+    kind = names[0].partition(":")[2].strip() if names else platform.machine()
+    return f"{os.cpu_count()} cores of {kind}"
 
 
 def steps(rows: Sequence[Row]) -> list[str]:
@@ -144,6 +147,19 @@ def translations(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def waiting(rows: Sequence[Row]) -> list[str]:
+    """How long a training had no batch."""
+    lines = [
+        "## Waiting for data over a whole training",
+        "",
+        "| run | steps | minutes | waiting |",
+        "|---|---:|---:|---:|",
+    ]
+    return lines + [
+        f"| {row['run']} | {row['steps']} | {row['seconds'] / 60:.1f} | {row['waiting']:.1%} |" for row in rows
+    ]
+
+
 def draw(picture: Path, found: Found) -> None:
     """Seconds per step against patch and channels, translation against the volume, supply against workers."""
     import matplotlib as mpl
@@ -200,6 +216,7 @@ SECTIONS: dict[str, Callable[[Sequence[Row]], list[str]]] = {
     "supply": supply,
     "start_up": seconds("Start of the command line", "command", "median_s"),
     "first_step": seconds("From `medgan train` to the end of the first step, the demo's data", "ranks", "first_step_s"),
+    "waiting": waiting,
     "ranks": seconds("Step of one and of two processes (gloo), a thread and a batch each", "ranks", "seconds_per_step"),
     "volumes": seconds("Per volume, one thread", "what", "median_s"),
     "translation": translations,

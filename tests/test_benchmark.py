@@ -1,5 +1,7 @@
 """The benchmark: the ordinary step computes the same losses, operations are counted, jobs run, the page is written."""
 
+import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from medgan.networks import UNetGenerator
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
+import benchmark
 from benchmark_page import write_page
 from benchmark_step import batch_of, build, matrix_rate, measure
 from benchmark_supply import medgan_patches
@@ -67,7 +70,14 @@ def test_the_supply_gives_patches_of_image_and_label(tmp_path: Path) -> None:
 
 
 def test_a_page_holds_what_was_measured_and_nothing_else(tmp_path: Path) -> None:
-    step = {"recipe": "cyclegan", "patch": [8, 8, 8], "peak_gib": 0.5, "operations": 4e9, "torch": "2"}
+    step = {
+        "on": "2 cores of a machine",
+        "recipe": "cyclegan",
+        "patch": [8, 8, 8],
+        "peak_gib": 0.5,
+        "operations": 4e9,
+        "torch": "2",
+    }
     rows = [
         step
         | {
@@ -84,5 +94,15 @@ def test_a_page_holds_what_was_measured_and_nothing_else(tmp_path: Path) -> None
     text = (tmp_path / "page.md").read_text()
     assert "| cyclegan | 8 x 8 x 8 | medgan | 1 [1, 1] | 2 | 3.00 | 0.50 | 50% |" in text
     assert "1.0e-02 (`D/A`)" in text
+    assert "## The step\n\nOn 2 cores of a machine.\n" in text
     assert "The supply" not in text
     assert matrix_rate(torch.float32, CPU, 64) > 0
+
+
+def test_the_share_of_waiting_is_of_the_whole_training(tmp_path: Path) -> None:
+    laps = [{"step": 10, "seconds": 1.0, "waiting": 0.5}, {"step": 40, "seconds": 2.0, "waiting": 0.1}]
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "times.jsonl").write_text("".join(json.dumps(lap) + "\n" for lap in laps))
+    (row,) = benchmark.waiting(argparse.Namespace(run=tmp_path))
+    assert row["seconds"] == 70
+    assert row["waiting"] == pytest.approx((5 + 6) / 70)
