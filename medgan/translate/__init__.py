@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,14 +13,16 @@ import torch
 from joblib import Parallel, delayed
 
 from medgan.config import InputError
-from medgan.data.dicom import SOP_CLASSES, read_template
+from medgan.data.dicom import SOP_CLASSES, SeriesTemplate, read_template
+from medgan.data.volume import Volume, read_volume
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
 from medgan.translate.cases import translate_run
-from medgan.translate.files import progress, refuse, translate_file
+from medgan.translate.files import Written, progress, refuse, translate_volume
 from medgan.translate.load import directions, load_translator
 from medgan.translate.options import TranslateOptions
 from medgan.translate.outputs import Output, plan_outputs, share
+from medgan.translate.overlap import overlapped
 from medgan.translate.reader import VolumeReader, load_reader
 from medgan.translate.translator import Translation, VolumeTranslator
 
@@ -127,6 +129,13 @@ class _Outcome(NamedTuple):
     bug: str = ""
 
 
+class _Input(NamedTuple):
+    """What was read of one volume, and, where a series is derived from it, what that takes over."""
+
+    volume: Volume
+    template: SeriesTemplate | None
+
+
 _Equipment = tuple[VolumeTranslator, VolumeReader | None]
 _at_hand: dict[str, _Equipment] = {}  # of a worker process: the networks, loaded once for each command
 
@@ -138,7 +147,7 @@ def _attempts(job: _Job, outputs: Sequence[Output]) -> Iterator[_Outcome]:
     equipment = job.equip(as_dicom=outputs[0].series is not None)
     workers = min(job.workers, len(outputs))
     if workers == 1:
-        yield from (_attempt(equipment, job, output) for output in outputs)
+        yield from _one_after_the_other(equipment, job, outputs)
         return
     del equipment  # what is wrong with it was told once; each process loads its own
     threads = max(1, torch.get_num_threads() // workers)
@@ -153,24 +162,32 @@ def _attempt_apart(job: _Job, output: Output, threads: int) -> _Outcome:
         equipment = job.equip(as_dicom=output.series is not None)
         _at_hand.clear()
         _at_hand[job.token] = equipment
-    return _attempt(equipment, job, output)
+    return next(_one_after_the_other(equipment, job, [output]))
 
 
-def _attempt(equipment: _Equipment, job: _Job, output: Output) -> _Outcome:
-    """Translate one file. A bug that it meets is kept for the end, so that it stops no other."""
+def _one_after_the_other(equipment: _Equipment, job: _Job, outputs: Sequence[Output]) -> Iterator[_Outcome]:
+    """Translate files. A bug that one meets is kept for the end, so that it stops no other."""
     translator, reader = equipment
-    labels = output.labels if reader or translator.segmentor else None
-    force = job.force or output.is_unfinished
-    try:
+
+    def read(output: Output) -> _Input:
         template = read_template(output.source, keep_patient=job.keep_patient) if output.series else None
+        return _Input(read_volume(output.source), template)
+
+    def compute(output: Output, given: _Input) -> Callable[[], Written]:
+        labels = output.labels if reader or translator.segmentor else None
+        force = job.force or output.is_unfinished
 
         def write_series(translation: Translation) -> None:
-            if template and output.series:
-                template.write(output.series, translation.image, translator.target.modality, force=force)
+            if given.template and output.series:
+                given.template.write(output.series, translation.image, translator.target.modality, force=force)
 
-        translate_file(translator, output.source, output.image, labels, reader, also=write_series, mark=output)
-    except InputError as mistake:
-        return _Outcome(mistake=str(mistake))
-    except Exception:
-        return _Outcome(bug=f"{output.source}: a bug\n{traceback.format_exc()}")
-    return _Outcome()
+        return translate_volume(translator, given.volume, output.image, labels, reader, also=write_series, mark=output)
+
+    for output, done in zip(outputs, overlapped(outputs, read, compute), strict=True):
+        error = done.exception()
+        if error is None:
+            yield _Outcome()
+        elif isinstance(error, InputError):
+            yield _Outcome(mistake=str(error))
+        else:
+            yield _Outcome(bug=f"{output.source}: a bug\n{''.join(traceback.format_exception(error))}")

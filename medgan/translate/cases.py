@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from medgan.config import InputError
 from medgan.data.cases import Case
 from medgan.data.store import open_store, read_json, relative_path, write_json
-from medgan.data.volume import read_volume
+from medgan.data.volume import Volume, read_volume
 from medgan.distances import features_made_from, write_features
 from medgan.recipes import Direction
 from medgan.rundir import RunDir
-from medgan.translate.files import progress, refuse, translate_file
+from medgan.translate.files import progress, refuse, translate_volume
 from medgan.translate.load import load_translator
 from medgan.translate.options import TranslateOptions
 from medgan.translate.outputs import labels_path, stem
+from medgan.translate.overlap import overlapped
 from medgan.translate.reader import load_reader
 from medgan.translate.unpaired import Observer, load_observer
 
@@ -65,29 +66,35 @@ def translate_run(
     folder = run.translate(direction)
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "cases.json"
-    before, rows, mistakes = _rows(index), dict[str, dict[str, Any]](), list[str]()
+    before, mistakes = _rows(index), list[str]()
+    tasks = [_task(case, references, folder, bool(reader or translator.segmentor), observer) for case in held_out]
+    for task in tasks:
+        task.row["made_from"] = f"{weights}-{_file_fingerprint(task.source)[:16]}"
+    rows = {task.subject: task.row for task in tasks if task.stands(before.get(task.subject, {}))}
+
+    def compute(task: _Task, volume: Volume) -> Callable[[], None]:
+        write_images = translate_volume(translator, volume, task.target, task.labels, reader, observer)
+
+        def write() -> None:
+            seams, seen = write_images()
+            task.row.update(seams=asdict(seams), cycle_error=seen and seen.cycle_error)
+            if task.features and seen:
+                write_features(task.features, seen.features)
+
+        return write
+
     with progress() as bar:
-        for case in bar.track(held_out, description=f"translate {direction}"):
-            target = folder / f"{case.subject}.nii.gz"
-            labels = labels_path(target) if reader or translator.segmentor else None
-            features = folder / "features" / f"{case.subject}.npz" if observer.extractor else None
-            row = _row(case, references.get(case.subject), target, labels, features)
+        shown = bar.add_task(f"translate {direction}", total=len(tasks), completed=len(rows))
+        todo = [task for task in tasks if task.subject not in rows]
+        for task, done in zip(todo, overlapped(todo, _read, compute), strict=True):
             try:
-                row["made_from"] = f"{weights}-{_file_fingerprint(case.image)[:16]}"
-                is_same = before.get(case.subject, {}).get("made_from") == row["made_from"]
-                if is_same and all(path.exists() for path in (target, labels, features) if path):
-                    row |= {key: before[case.subject].get(key) for key in ("seams", "cycle_error")}
-                else:
-                    seams, seen = translate_file(translator, case.image, target, labels, reader, observer)
-                    row |= {"seams": asdict(seams), "cycle_error": seen and seen.cycle_error}
-                    if features and seen:
-                        write_features(features, seen.features)
+                done.result()
+                rows[task.subject] = task.row
+                _write_rows(index, before | rows)
             except InputError as mistake:
                 mistakes.append(str(mistake))
-                continue
-            rows[case.subject] = row
-            _write_rows(index, before | rows)
-    _write_rows(index, rows)
+            bar.advance(shown)
+    _write_rows(index, {task.subject: rows[task.subject] for task in tasks if task.subject in rows})
     reals = [case for case in cases if case.domain == other and case.split == held_out[0].split]
     if observer.extractor:
         mistakes += _write_real_features(observer, reals, folder / "features" / "real", weights)
@@ -125,13 +132,35 @@ def _refuse_moved(run: RunDir, cases: Sequence[Case]) -> None:
             )
 
 
-def _row(
-    case: Case, reference: Case | None, target: Path, labels: Path | None, features: Path | None
-) -> dict[str, Any]:
-    def told(path: Path | None) -> str | None:
-        return None if path is None else relative_path(path, target.parent)
+@dataclass(frozen=True)
+class _Task:
+    """A case to translate: where its files go, and what is told of it in ``cases.json``."""
 
-    return {
+    subject: str
+    source: Path
+    target: Path
+    labels: Path | None
+    features: Path | None
+    row: dict[str, Any]
+
+    def stands(self, before: Mapping[str, Any]) -> bool:
+        """Whether an earlier translation of the same volume by the same weights is there; its measures are kept."""
+        files = filter(None, (self.target, self.labels, self.features))
+        if before.get("made_from") != self.row["made_from"] or not all(path.exists() for path in files):
+            return False
+        self.row.update(seams=before.get("seams"), cycle_error=before.get("cycle_error"))
+        return True
+
+
+def _task(case: Case, references: Mapping[str, Case], folder: Path, is_read: bool, observer: Observer) -> _Task:
+    target, reference = folder / f"{case.subject}.nii.gz", references.get(case.subject)
+    labels = labels_path(target) if is_read else None
+    features = folder / "features" / f"{case.subject}.npz" if observer.extractor else None
+
+    def told(path: Path | None) -> str | None:
+        return None if path is None else relative_path(path, folder)
+
+    row = {
         "subject": case.subject,
         "split": case.split,
         "source": told(case.image),
@@ -142,6 +171,11 @@ def _row(
         "reference": told(reference.image if reference else None),
         "reference_label": told(reference.label if reference else None),
     }
+    return _Task(case.subject, case.image, target, labels, features, row)
+
+
+def _read(task: _Task) -> Volume:
+    return read_volume(task.source)
 
 
 def _rows(index: Path) -> dict[str, Mapping[str, Any]]:

@@ -1,15 +1,16 @@
-"""One file translated and written, and what is told of many."""
+"""One volume translated and written, and what is told of many."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medgan.config import InputError
-from medgan.data.volume import read_volume, write_volume
+from medgan.data.volume import Volume, write_volume
 from medgan.metrics.seams import SeamScore
 from medgan.translate.outputs import Output
 from medgan.translate.reader import VolumeReader
@@ -17,9 +18,16 @@ from medgan.translate.translator import Translation, VolumeTranslator
 from medgan.translate.unpaired import Measured, Observer
 
 
-def translate_file(
+class Written(NamedTuple):
+    """What a translated file has left to tell."""
+
+    seams: SeamScore
+    seen: Measured | None
+
+
+def translate_volume(
     translator: VolumeTranslator,
-    source: Path,
+    volume: Volume,
     target: Path,
     labels: Path | None,
     reader: VolumeReader | None = None,
@@ -27,21 +35,27 @@ def translate_file(
     *,
     also: Callable[[Translation], None] | None = None,
     mark: Output | None = None,
-) -> tuple[SeamScore, Measured | None]:
-    """Translate one file; `also` writes more of it, `mark` is marked meanwhile. The image is written last."""
-    volume = read_volume(source)
+) -> Callable[[], Written]:
+    """Translate one volume; returns what writes its files.
+
+    `also` writes more of it, `mark` is marked meanwhile. The image is written last.
+    """
     seen: list[Measured] = []
     look = None if observer is None else lambda *images: seen.append(observer(*images))
     translation = translator.translate(volume, look)
     read = reader.read(volume, translation.image) if reader else translation.segmentation
-    with mark.being_written() if mark else nullcontext():
-        if labels and read is not None:
-            target.unlink(missing_ok=True)
-            write_volume(labels, read, volume)
-        if also is not None:
-            also(translation)
-        write_volume(target, translation.image, volume)
-    return translation.seams, seen[0] if seen else None
+
+    def write() -> Written:
+        with mark.being_written() if mark else nullcontext():
+            if labels and read is not None:
+                target.unlink(missing_ok=True)
+                write_volume(labels, read, volume)
+            if also is not None:
+                also(translation)
+            write_volume(target, translation.image, volume)
+        return Written(translation.seams, seen[0] if seen else None)
+
+    return write
 
 
 def refuse(mistakes: Sequence[str], count: int) -> None:

@@ -1,0 +1,54 @@
+"""Networks through `torch.compile`, and as they are where that fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+_VARIANTS = 64  # of one network: sizes of a batch, gradients on and off, frozen or not
+
+
+def compile_networks(networks: Iterable[nn.Module], backend: str | Callable[..., Any] = "inductor") -> None:
+    """Let networks run compiled, each as a whole, forward and backward; names and values of weights stay as they are.
+
+    A network is compiled when it first meets a size, its backward pass with it. Where that fails, whatever the reason,
+    all of these networks run as they are from there on, told in one warning; what the failed call was to give is
+    computed anew, so that nothing is lost or done twice. Random numbers are those of the networks as they are. Second
+    derivatives cannot be taken through a compiled network.
+    """
+    import torch._dynamo.config as dynamo
+    import torch._functorch.config as autograd
+    import torch._inductor.config as inductor
+
+    dynamo.recompile_limit = max(dynamo.recompile_limit, _VARIANTS)
+    autograd.force_non_lazy_backward_lowering = True  # a backward pass that cannot be compiled fails here, not later
+    inductor.fallback_random = True
+    together = list(networks)
+    for network in together:
+        network._compiled_call_impl = _Guarded(network, together, backend)
+
+
+class _Guarded:
+    """A call of a network, compiled; as it is after a failure."""
+
+    def __init__(self, network: nn.Module, together: list[nn.Module], backend: str | Callable[..., Any]) -> None:
+        self.network, self.together = network, together
+        self.compiled = torch.compile(network._call_impl, backend=backend, fullgraph=True, dynamic=False)
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        try:
+            return self.compiled(*inputs, **options)
+        except Exception as error:
+            told = next(iter(str(error).strip().splitlines()), "")
+            for network in self.together:
+                network._compiled_call_impl = None
+        result = self.network(*inputs, **options)  # an error of the network itself comes up again, and is told as ever
+        kind = type(self.network).__name__
+        logger.warning("train.compile: %s cannot be compiled (%s); all networks run as they are", kind, told[:200])
+        return result
