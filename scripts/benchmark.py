@@ -120,6 +120,12 @@ def step_demo(options: argparse.Namespace) -> list[Row]:
     return in_turn([*jobs, one | {"recipe": "pix2pix", "way": "medgan"}], options.rounds)
 
 
+def step_compile(options: argparse.Namespace) -> list[Row]:
+    """The demo's step through `torch.compile`, whose first step takes minutes, beside the same as it is."""
+    one = {"recipe": "seg_cyclegan", "patch": [32, 32, 24], "repeats": 6}
+    return in_turn([one | {"way": way} for way in ("medgan compile", "medgan")], 1)
+
+
 def step_gpu(options: argparse.Namespace) -> list[Row]:
     """`seg_cyclegan` at 128^3 on a GPU, with and without `torch.compile`, beside `plain` with TF32 and in bf16."""
     if not has_gpu():
@@ -269,6 +275,7 @@ def table(rows: Sequence[Row]) -> str:
 PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "step": step,
     "step_demo": step_demo,
+    "step_compile": step_compile,
     "step_gpu": step_gpu,
     "memory": memory,
     "growth": growth,

@@ -70,7 +70,7 @@ def steps(rows: Sequence[Row]) -> list[str]:
         plain = next((other["median_s"] for other in same if other["way"] == "plain"), None)
         rates = next((other["rates"] for other in same if "rates" in other), None)
         share = ""
-        if rates:
+        if rates and row["operations"]:
             rate = rates["bfloat16" if "bf16" in row["way"] or "autocast" in row["way"] else "float32"]
             share = f"{row['operations'] / row['median_s'] / rate:.0%}"
         ratio = f"{plain / row['median_s']:.2f}" if plain else ""
@@ -94,6 +94,14 @@ def losses(rows: Sequence[Row]) -> list[str]:
             patch = " x ".join(map(str, row["patch"]))
             lines.append(f"* {row['recipe']}, {patch}, {row['way']}: {gaps[worst]:.1e} (`{worst}`)")
     return lines
+
+
+def compiled(rows: Sequence[Row]) -> list[str]:
+    """What compiling takes at the start, and gives."""
+    lines = ["## `train.compile`, the demo's patch", "", "| way | first step, seconds | later ones | peak GiB |"]
+    return [*lines, "|---|---:|---:|---:|"] + [
+        f"| {row['way']} | {row['first_s']:.3g} | {row['median_s']:.3g} | {row['peak_gib']:.2f} |" for row in rows
+    ]
 
 
 def supply(rows: Sequence[Row]) -> list[str]:
@@ -212,6 +220,7 @@ def against_workers(axis: Any, rows: Sequence[Row]) -> None:
 
 
 SECTIONS: dict[str, Callable[[Sequence[Row]], list[str]]] = {
+    "step_compile": compiled,
     "memory": seconds("Blocks computed again (`train.recompute`), 64 x 64 x 64", "way", "median_s"),
     "supply": supply,
     "start_up": seconds("Start of the command line", "command", "median_s"),

@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medgan.config import Component, bind
 from medgan.networks.blocks import recompute_blocks
+from medgan.networks.compiled import compile_networks
 from medgan.networks.small_maps import halve_small_maps
 from medgan.recipes import RECIPES, CycleGAN, Recipe, SegCycleGAN
 
@@ -33,6 +35,7 @@ WAYS = {
     "medgan": {"bf16": False},
     "medgan bf16": {"bf16": True},
     "medgan recompute": {"bf16": False, "recompute": True},
+    "medgan compile": {"bf16": False, "compile": True},
     "medgan bf16 contiguous": {"bf16": True, "contiguous": True},
     "medgan bf16 compile": {"bf16": True, "compile": True},
     "plain": {"plain": True, "bf16": False},
@@ -77,14 +80,13 @@ def step_of(recipe: Recipe, way: str, device: torch.device) -> Step:
         recipe.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if choice.get("recompute"):
         recompute_blocks(recipe)
-    if choice.get("compile"):
-        for network in recipe.children():
-            network.compile()
     if choice.get("plain"):
         assert isinstance(recipe, CycleGAN | SegCycleGAN)
         inner: Step = PlainStep(recipe)
     else:
         halve_small_maps(recipe)
+        if choice.get("compile"):
+            compile_networks(recipe.networks())
         inner = lambda batch: recipe.training_step(batch, _PROGRESS)  # noqa: E731
 
     def step(batch: Mapping[str, Tensor]) -> Mapping[str, Any]:
@@ -121,8 +123,11 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     patch, size = list(job["patch"]), job.get("batch_size", 1)
     recipe = build(job["recipe"], job.get("channels", 16))
     step, batch = step_of(recipe, job["way"], device), batch_of(patch, size, device)
-    with FlopCounterMode(display=False) as counter:
+    is_compiled = "compile" in job["way"]  # then operations cannot be counted
+    begin = time.perf_counter()
+    with nullcontext() if is_compiled else FlopCounterMode(display=False) as counter:
         losses = {name: torch.as_tensor(loss).item() for name, loss in step(batch).items()}
+    first_s = time.perf_counter() - begin
     seconds, busy = [], []
     for _ in range(job.get("repeats", 3)):
         begin = time.process_time()
@@ -134,7 +139,8 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
         "cpu_seconds": busy,
         "median_s": statistics.median(seconds),
         "peak_gib": peak_gib(device),
-        "operations": counter.get_total_flops(),
+        "operations": counter.get_total_flops() if counter else None,
+        "first_s": first_s,
         "losses": losses,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

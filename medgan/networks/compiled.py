@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,21 +30,26 @@ def compile_networks(networks: Iterable[nn.Module], backend: str | Callable[...,
     dynamo.recompile_limit = max(dynamo.recompile_limit, _VARIANTS)
     autograd.force_non_lazy_backward_lowering = True  # a backward pass that cannot be compiled fails here, not later
     inductor.fallback_random = True
+    warnings.filterwarnings("ignore", r"The \.grad attribute of a Tensor that is not a leaf", UserWarning)  # by dynamo
     together = list(networks)
+    compiled = torch.compile(_run, backend=backend, fullgraph=True, dynamic=False)
     for network in together:
-        network._compiled_call_impl = _Guarded(network, together, backend)
+        network._compiled_call_impl = _Guarded(network, together, compiled)
+
+
+def _run(network: nn.Module, *inputs: Any, **options: Any) -> Any:
+    return network._call_impl(*inputs, **options)
 
 
 class _Guarded:
     """A call of a network, compiled; as it is after a failure."""
 
-    def __init__(self, network: nn.Module, together: list[nn.Module], backend: str | Callable[..., Any]) -> None:
-        self.network, self.together = network, together
-        self.compiled = torch.compile(network._call_impl, backend=backend, fullgraph=True, dynamic=False)
+    def __init__(self, network: nn.Module, together: list[nn.Module], compiled: Callable[..., Any]) -> None:
+        self.network, self.together, self.compiled = network, together, compiled
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         try:
-            return self.compiled(*inputs, **options)
+            return self.compiled(self.network, *inputs, **options)
         except Exception as error:
             told = next(iter(str(error).strip().splitlines()), "")
             for network in self.together:

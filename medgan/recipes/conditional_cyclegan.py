@@ -76,6 +76,7 @@ class ConditionalCycleGAN(Recipe):
 
     pairing: ClassVar[Pairing] = "unpaired"
     at_once: ClassVar[bool] = True
+    first_order: ClassVar[bool] = True
 
     def __init__(
         self,

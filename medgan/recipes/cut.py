@@ -48,6 +48,7 @@ class CUT(Recipe):
     """
 
     pairing: ClassVar[Pairing] = "unpaired"
+    first_order: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class CycleGAN(Recipe):
 
     pairing: ClassVar[Pairing] = "unpaired"
     at_once: ClassVar[bool] = True
+    first_order: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class Pix2Pix(Recipe):
     """
 
     pairing: ClassVar[Pairing] = "paired"
+    first_order: ClassVar[bool] = True
 
     def __init__(
         self,

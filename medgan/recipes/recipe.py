@@ -53,6 +53,7 @@ class Recipe(nn.Module, ABC):
     Attributes:
         at_once: whether every loss of a step is that of the networks as they were before the step, whichever player has
             moved since; then a batch may go through them in parts.
+        first_order: whether a step takes gradients alone, and no second derivatives; then networks may be compiled.
         optimizers: one per player.
         average_gradients: what ranks do with a player's gradients.
         clip_norm: largest gradient norm of a player; None: any.
@@ -61,6 +62,7 @@ class Recipe(nn.Module, ABC):
 
     pairing: ClassVar[Pairing]
     at_once: ClassVar[bool] = False
+    first_order: ClassVar[bool] = False
     optimizers: dict[str, Optimizer]
 
     def __init__(self) -> None:
@@ -116,6 +118,10 @@ class Recipe(nn.Module, ABC):
     def lr_factor(self, progress: float) -> float:
         """Learning rate as a share of the initial one: constant, then linear to 0 (Zhu et al. 2017, section 7.1)."""
         return min(1.0, 2.0 * (1.0 - progress))
+
+    def networks(self) -> list[nn.Module]:
+        """What the players train; averages apart."""
+        return [network for network in self.children() if any(p.requires_grad for p in network.parameters())]
 
     def forget_gradients(self, player: str) -> None:
         """Zero a player's gradients, unless they are of an earlier part of the same batch."""

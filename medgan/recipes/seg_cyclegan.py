@@ -46,6 +46,7 @@ class SegCycleGAN(Recipe):
 
     pairing: ClassVar[Pairing] = "unpaired"
     at_once: ClassVar[bool] = True
+    first_order: ClassVar[bool] = True
 
     def __init__(
         self,

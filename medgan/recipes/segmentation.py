@@ -28,6 +28,7 @@ class Segmentation(Recipe):
 
     pairing: ClassVar[Pairing] = "single"
     at_once: ClassVar[bool] = True
+    first_order: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from medgan.config import Component, InputError, bind
 from medgan.device import choose_device, is_bf16
 from medgan.lock import hold
 from medgan.networks.blocks import recompute_blocks, refuse_wrong_gradients
+from medgan.networks.compiled import compile_networks
 from medgan.networks.small_maps import halve_small_maps
 from medgan.recipes import RECIPES, Recipe
 from medgan.rundir import RunDir
@@ -81,6 +82,8 @@ def _begun(
     refuse_wrong_gradients(recipe)
     halve_small_maps(recipe)
     _spare_memory(recipe, recipe_choice.name, options)
+    if options.compile:
+        _compile(recipe, recipe_choice.name)
     supply = Supply(ranks.fabric, recipe, options, run, seed, samples)
     facts = {"recipe": recipe_choice.model_dump(mode="json"), "seed": seed, **supply.facts}
     keeper = Keeper(run, ranks, recipe, facts, options.keep_last)
@@ -100,6 +103,19 @@ def _spare_memory(recipe: Recipe, name: str, options: TrainOptions) -> None:
         raise InputError(f"{place}: the players of {name} move in turn within a step; lower train.batch_size instead")
     if options.batch_size % options.accumulate:
         raise InputError(f"{place}: does not divide train.batch_size={options.batch_size}; give a divisor of it")
+
+
+def _compile(recipe: Recipe, name: str) -> None:
+    """Let the players' networks run compiled.
+
+    Raises:
+        InputError: this recipe takes second derivatives.
+    """
+    if not recipe.first_order:
+        raise InputError(
+            f"train.compile: {name} may take second derivatives, and torch.compile has none; set it to false"
+        )
+    compile_networks(recipe.networks())
 
 
 def _without(fault: Fault, training: Loop) -> set[int]:

@@ -52,6 +52,9 @@ class TrainOptions(StrictModel):
     recompute: bool = Field(
         False, description="compute the maps inside blocks again for the gradients, not keep them: less memory, slower"
     )
+    compile: bool = Field(
+        False, description="networks through torch.compile: minutes at the start, then faster steps; see performance"
+    )
     workers: int = Field(0, ge=0, description="processes that cut patches; 0: in the training process")
     log_every: int = Field(20, gt=0, description="steps between lines of losses.jsonl, means since the last")
     validate_every: int = Field(500, gt=0, description="steps between looks at the validation patients")
