@@ -69,6 +69,17 @@ def test_worker_processes_change_nothing(cases):
     assert all(equal(batch, alone[step]) for step, batch in enumerate(loaded))
 
 
+@pytest.mark.parametrize("pairing", ["unpaired", "paired", "single"])
+def test_what_is_augmented_later_is_the_same(cases, pairing):
+    options = {"pairing": pairing, "augment": Augment(flip_axes=(0,), gamma=0.2, noise=0.05)}
+    at_once, later = (dataset(cases, augment_later=put_off, **options) for put_off in (False, True))
+    for step in (0, 7):
+        raw = later[step]
+        assert not torch.equal(raw["A"], at_once[step]["A"])
+        assert equal(later.augmented(raw), at_once[step])
+        assert equal(at_once.augmented(at_once[step]), at_once[step])
+
+
 def test_two_ranks_see_together_what_one_sees(cases):
     one = dataset(cases, batch_size=2)[5]
     ranks = [dataset(cases, batch_size=1, rank=rank, world_size=2)[5] for rank in range(2)]

@@ -111,6 +111,13 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(tmp_path: Path, monke
     assert lines(parts.train / "losses.jsonl") == lines(whole.train / "losses.jsonl")
 
 
+def test_augmenting_on_the_device_changes_nothing_on_a_processor(tmp_path: Path) -> None:
+    runs = [store(tmp_path / place) for place in ("workers", "device")]
+    for run in runs:
+        fit(run, num_steps=2, augment_on=run.path.name, augment={"noise": 0.1, "gamma": 0.1})
+    assert weights(runs[0]) == weights(runs[1])
+
+
 def test_killed_in_mid_run_the_same_command_ends_with_the_same_bytes(tmp_path: Path) -> None:
     whole, killed = store(tmp_path / "whole"), store(tmp_path / "killed")
     options = {"num_steps": 40, "checkpoint_every": 4, "validate_every": 8}

@@ -18,6 +18,7 @@ from medgan.data.transforms import Augment
 
 Sample = tuple[Tensor, Tensor | None]
 UNLABELLED = -1
+SEED = "seed_"  # and a domain: what a sample's augmentation is drawn with
 
 
 class PatchDataset(Dataset[dict[str, Tensor]]):
@@ -44,6 +45,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         label_focus: float = 0.0,
         position_jitter: float | None = None,
         augment: Augment | None = None,
+        augment_later: bool = False,
         background: float = -1.0,
     ) -> None:
         """
@@ -63,6 +65,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
                 bounding box and as a fraction of it; A and B take turns at random in choosing the place. None draws
                 both places independently.
             augment: applied to every patch.
+            augment_later: not here, but by `augmented`, to whole batches that have come where they are wanted.
             background: what lies outside a volume.
 
         Raises:
@@ -77,7 +80,7 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         self.world_size = world_size
         self.label_focus = label_focus
         self.position_jitter = position_jitter
-        self.augment = augment
+        self.augment, self.augment_later = augment, augment_later
         self.background = background
         self._kept_axes = [axis for axis, n in enumerate(patch_size) if n > 1]
         self.cases = {domain: [case for case in cases if case.domain == domain] for domain in "AB"}
@@ -99,18 +102,34 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         if not 0 <= step < self.num_steps:
             raise IndexError(f"step {step} of {self.num_steps}")
         first = (step * self.world_size + self.rank) * self.batch_size
-        samples = [self.sample(first + i) for i in range(self.batch_size)]
-        batch: dict[str, Tensor] = {}
-        for domain in samples[0]:
-            images, labels = zip(*(sample[domain] for sample in samples), strict=True)
-            batch[domain] = _stacked(images)
-            if any(label is not None for label in labels):
-                known = [_unlabelled(images[0]) if label is None else label for label in labels]
-                batch[f"label_{domain}"] = _stacked(known)
+        drawn = [self._drawn(first + i) for i in range(self.batch_size)]
+        if not self.augment_later:
+            return _batch([self._augmented(*one) for one in drawn])
+        batch = _batch([samples for samples, _ in drawn])
+        for domain in self.domains:
+            batch[f"{SEED}{domain}"] = torch.tensor([seeds[domain] for _, seeds in drawn])
         return batch
+
+    def augmented(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch with what was put off, by the same draws: images and labels wherever they lie."""
+        if not self.augment_later:
+            return batch
+        seeds = {domain: batch[f"{SEED}{domain}"].tolist() for domain in self.domains}
+        done = []
+        for i in range(self.batch_size):
+            labels = {domain: batch.get(f"label_{domain}") for domain in self.domains}
+            samples: dict[str, Sample] = {
+                domain: (batch[domain][i], None if label is None else label[i]) for domain, label in labels.items()
+            }
+            done.append(self._augmented(samples, {domain: seeds[domain][i] for domain in self.domains}))
+        return _batch(done)
 
     def sample(self, k: int) -> dict[str, Sample]:
         """Sample k of the endless sequence: image (1, *S) and label (1, *S) or None, per domain."""
+        return self._augmented(*self._drawn(k))
+
+    def _drawn(self, k: int) -> tuple[dict[str, Sample], dict[str, int]]:
+        """Sample k as it was cut, and the seeds of its augmentation."""
         rng = np.random.default_rng((self.seed, k))
         augment_seed = {domain: int(rng.integers(2**31)) for domain in "AB"}
         paired = self.pairing == "paired"
@@ -120,13 +139,16 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         samples: dict[str, Sample] = {}
         for domain, case in cases.items():
             place = centre if paired or domain == leader else self._follow(centre, cases[leader], case, rng)
-            image, label = self._patch(case, place)
-            if self.augment and paired:
-                image, label = self.augment.spatial(image, label, augment_seed["A"])
-            elif self.augment:
-                image, label = self.augment(image, label, augment_seed[domain])
-            samples[domain] = image, label
-        return samples
+            samples[domain] = self._patch(case, place)
+        return samples, augment_seed
+
+    def _augmented(self, samples: dict[str, Sample], seeds: dict[str, int]) -> dict[str, Sample]:
+        """Pairs are moved alike and keep their intensities."""
+        if self.augment is None:
+            return samples
+        if self.pairing == "paired":
+            return {domain: self.augment.spatial(*sample, seeds["A"]) for domain, sample in samples.items()}
+        return {domain: self.augment(*sample, seeds[domain]) for domain, sample in samples.items()}
 
     def _case(self, domain: str, k: int, stream: int) -> StoredCase:
         """Every case once before any comes again, in a new order each time round."""
@@ -180,6 +202,18 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
             inner, patch = patch, torch.full(tuple(self.patch_size), fill, dtype=dtype)
             patch[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))] = inner
         return patch.reshape(1, *self.patch_size[self._kept_axes])
+
+
+def _batch(samples: Sequence[dict[str, Sample]]) -> dict[str, Tensor]:
+    """Samples side by side; a label of none is told as unlabelled where another has one."""
+    batch: dict[str, Tensor] = {}
+    for domain in samples[0]:
+        images, labels = zip(*(sample[domain] for sample in samples), strict=True)
+        batch[domain] = _stacked(images)
+        if any(label is not None for label in labels):
+            known = [_unlabelled(images[0]) if label is None else label for label in labels]
+            batch[f"label_{domain}"] = _stacked(known)
+    return batch
 
 
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:

@@ -38,7 +38,7 @@ def compile_networks(networks: Iterable[nn.Module], backend: str | Callable[...,
 
 
 def _run(network: nn.Module, *inputs: Any, **options: Any) -> Any:
-    return network._call_impl(*inputs, **options)
+    return network._call_impl(*inputs, **options)  # type: ignore[no-untyped-call]
 
 
 class _Guarded:

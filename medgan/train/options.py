@@ -40,6 +40,9 @@ class TrainOptions(StrictModel):
         description="B's patch lies where A's lies in its body, within this share of the body; null: anywhere",
     )
     augment: Augment | None = Field(Augment(), description="of patches, on the fly; null: off")
+    augment_on: Literal["workers", "device"] = Field(
+        "workers", description="where that happens: with the cutting, or on the device, a whole batch at a time"
+    )
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm of a player; null: off")
     precision: Precision = Field(
         "auto", description="of the networks; auto: bf16 where the processor is faster with it"

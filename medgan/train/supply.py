@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from medgan.config import Component, InputError
-from medgan.data.datasets import PatchDataset
+from medgan.data.datasets import SEED, PatchDataset
 from medgan.data.sources import SourceDataset, source
 from medgan.data.store import StoredCase, open_store
 from medgan.recipes import Recipe
@@ -87,7 +87,7 @@ class Supply:
             batch = next(left, None)
             if batch is None:
                 return
-            placed = self._placed(batch)
+            placed = _augmented(self.training, self._placed(batch))
             self.waited_s += time.perf_counter() - begin
             yield placed
 
@@ -101,10 +101,17 @@ class Supply:
         """What a rank was given in a step, in main memory."""
         training = copy(self.training)
         training.rank = rank
-        return training[step]
+        return _augmented(training, training[step])
 
     def _placed(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {key: value.to(self.fabric.device, non_blocking=True) for key, value in batch.items()}
+        """All but seeds, which are read here: reading them off a device would wait for all that it has to do."""
+        device = self.fabric.device
+        return {k: v if k.startswith(SEED) else v.to(device, non_blocking=True) for k, v in batch.items()}
+
+
+def _augmented(batches: Batches, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A placed batch, with what was put off until now."""
+    return batches.augmented(batch) if isinstance(batches, PatchDataset) else batch
 
 
 def _patches(
@@ -125,6 +132,7 @@ def _patches(
         label_focus=options.label_focus,
         position_jitter=options.position_jitter,
         augment=options.augment,
+        augment_later=options.augment is not None and options.augment_on == "device",
     )
     held_out = of("validation")
     needed = {"A", "B"} if recipe.pairing != "single" else {"A"}
