@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import Literal
 
 import torch
 
 from medgan.config import InputError
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "bf16", "float32"]
 
@@ -33,8 +37,16 @@ def is_bf16(precision: Precision, device: torch.device) -> bool:
     A processor must have AMX tiles for that: with AVX-512's instruction alone, oneDNN reaches little more than half of
     float32's rate (docs/performance.md).
     """
+    if precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        _warn_of_bf16()
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+
+
+@cache
+def _warn_of_bf16() -> None:
+    """Once in a process."""
+    logger.warning("precision=bf16: this processor has no instructions for it; float32 is ten times as fast, or more")
