@@ -37,13 +37,18 @@ def is_bf16(precision: Precision, device: torch.device) -> bool:
     A processor must have AMX tiles for that: with AVX-512's instruction alone, oneDNN reaches little more than half of
     float32's rate (docs/performance.md).
     """
-    if precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if precision == "bf16" and device.type == "cpu" and not has_bf16():
         _warn_of_bf16()
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+
+
+def has_bf16() -> bool:
+    """Whether this processor has instructions for bfloat16."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @cache

@@ -100,9 +100,9 @@ def has_gpu() -> bool:
 
 def in_bf16() -> tuple[str, ...]:
     """The way in bfloat16, where the processor has instructions for it: elsewhere it takes twenty times as long."""
-    import torch
+    from medgan.device import has_bf16
 
-    return ("medgan bf16",) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else ()
+    return ("medgan bf16",) if has_bf16() else ()
 
 
 def step(options: argparse.Namespace) -> list[Row]:

@@ -21,7 +21,7 @@ def test_a_device_that_is_not_here_is_refused_by_name() -> None:
 def test_bf16_asked_for_is_given_and_its_price_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(device, "has_bf16", lambda: False)
     device._warn_of_bf16.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert is_bf16("bf16", CPU)
