@@ -48,7 +48,8 @@ def is_bf16(precision: Precision, device: torch.device) -> bool:
 
 def has_bf16() -> bool:
     """Whether this processor has instructions for bfloat16."""
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    is_here: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return is_here and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @cache
