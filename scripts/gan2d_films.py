@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +91,23 @@ def kid_curve(
 
     curve = {step: distance(features(draw(samplers[step], count, seed=seed))) for step in sorted(samplers)}
     return curve, distance(learnt)
+
+
+def draw_curve(picture: Path, curve: Mapping[str, Mapping[str, float]], floor: float) -> None:
+    """KID by step as a line with its deviations, and the floor; `curve` holds "mean" and "sd" by step."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(5, 3), constrained_layout=True)
+    means, deviations = ([point[key] for point in curve.values()] for key in ("mean", "sd"))
+    axis.errorbar([int(step) for step in curve], means, deviations, marker="o", capsize=3, label="samples")
+    axis.axhline(floor, color="0.5", linestyle="--", label="images learnt from")
+    axis.set(xlabel="step", ylabel="KID", yscale="log")
+    axis.legend()
+    figure.savefig(picture, dpi=110)
+    plt.close(figure)
 
 
 def _apart(one: Motion, other: Motion) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan2d_films import draw_curve
 from gan2d_layout import Run, Runs, table
 from gan2d_sections import (
     digits_section,
@@ -25,6 +26,9 @@ def write_page(results: Path, found: Runs, environment: Mapping[str, Any]) -> Pa
     (results / "gan2d.json").write_text(
         json.dumps({"environment": environment, "runs": found}, indent=1) + "\n", encoding="utf-8"
     )
+    for run in found.get("stylegan2_slices", [])[:1]:
+        scores = run["scores"]
+        draw_curve(results / "gan2d" / "stylegan2_slices_kid.png", scores["curve"], scores["floor"]["mean"])
     theory = json.loads((results / "gan_theory.json").read_text(encoding="utf-8"))
     notes = results / NOTES
     sections = [

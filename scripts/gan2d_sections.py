@@ -184,6 +184,8 @@ KID of 512 samples from 512 slices of held-out bodies, on the features described
 
 {table(["step", "KID", "sd over subsets"], rows)}
 
+![KID over the training](gan2d/stylegan2_slices_kid.png)
+
 {pictures(found, ["stylegan2_slices"], "grid", "samples")}
 {pictures(found, ["stylegan2_slices"], "walk", "walks between latents")}"""
 
