@@ -25,8 +25,7 @@ class ConvGRU(nn.Module):
     """A gated recurrent unit whose states are maps: ``(B, T, C, H, W)`` to the same shape, frame after frame.
 
     Ballas et al., "Delving Deeper into Convolutional Networks for Learning Video Representations", 2016, with ReLU for
-    the candidate as in Clark et al. 2019, appendix A. The first frame follows the state that its own input asks for:
-    after zeros, films would begin with a fade.
+    the candidate as in Clark et al. 2019, appendix A. The first frame follows a state of zeros.
     """
 
     def __init__(self, channels: int) -> None:
@@ -38,7 +37,7 @@ class ConvGRU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         of_x = self.of_input(x.flatten(0, 1)).reshape(*x.shape[:2], -1, *x.shape[3:])
         gates_x, candidate_x = of_x[:, :, : 2 * x.shape[2]], of_x[:, :, 2 * x.shape[2] :]
-        state = candidate_x[:, 0].relu()
+        state = torch.zeros_like(x[:, 0])
         states = []
         for t in range(x.shape[1]):
             reset, keep = (gates_x[:, t] + self.of_state(state)).sigmoid().chunk(2, dim=1)
@@ -83,9 +82,8 @@ class FrameBlock(nn.Module):
 class FilmGenerator(nn.Module):
     """Latents ``(B, latent_dim)`` to films ``(B, C, T, H, W)`` in [-1, 1].
 
-    A small map for each frame goes through a `ConvGRU`, by which frames know of those before, and a block that doubles
-    them, in turns until they have their size. Departure from the paper, where every frame starts from the same map and
-    the memory alone moves them: a latent that knows of time says in which phase a film begins.
+    One small map, the same for every frame, goes through a `ConvGRU`, which lets the frames differ, and a block that
+    doubles them, in turns until they have their size.
     """
 
     def __init__(
@@ -106,7 +104,7 @@ class FilmGenerator(nn.Module):
         self.embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
         code = latent_dim * (2 if num_classes else 1)
         self.first = (widths[0], *first)
-        self.start = nn.Linear(code, self.frames * math.prod(self.first))
+        self.start = nn.Linear(code, math.prod(self.first))
         self.memories = nn.ModuleList(ConvGRU(width) for width in widths[:-1])
         self.blocks = nn.ModuleList(FrameBlock(wide, narrow, code) for wide, narrow in pairwise(widths))
         self.norm = LatentNorm(widths[-1], code)
@@ -118,7 +116,7 @@ class FilmGenerator(nn.Module):
         if self.embed is not None:
             assert classes is not None, "a class-conditional network needs classes"
             latents = torch.cat([latents, self.embed(classes)], dim=1)
-        x = self.start(latents).unflatten(1, (self.frames, *self.first))
+        x = self.start(latents).unflatten(1, self.first)[:, None].expand(-1, self.frames, -1, -1, -1)
         for memory, block in zip(self.memories, self.blocks, strict=True):
             x = block(memory(x), latents)
         x = cast(Tensor, self.norm(x, latents)).relu()
