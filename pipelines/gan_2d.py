@@ -217,7 +217,7 @@ def figures(run: RunDir, name: str) -> dict[str, Any]:
 def settings(name: str) -> dict[str, Any]:
     """What decides the figures of a configuration, as its file has it."""
     values = read_yaml(config(name))
-    return {section: values[section] for section in ("data", "recipe", "train")}
+    return {section: values[section] for section in ("data", "recipe", "train", "sample") if section in values}
 
 
 def config(name: str) -> Path:

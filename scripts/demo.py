@@ -33,8 +33,9 @@ def main() -> int:
     pairs = phantoms()
     study = [sys.executable, "pipelines/ct_mr_translation.py", str(CONFIG), str(RUN), "--pairs", str(pairs)]
     code = subprocess.run(study, check=False).returncode
-    if code == 0:
-        summary = json.loads((RUN / "evaluate" / "summary.json").read_text(encoding="utf-8"))
+    found = RUN / "evaluate" / "summary.json"
+    if code == 0 and found.exists():  # else it was asked to stop, has saved, and has said how to go on
+        summary = json.loads(found.read_text(encoding="utf-8"))
         print_result(summary["directions"]["BA"])
         minutes = (time.time() - float(os.environ.get(STARTED, "nan"))) / 60
         print(f"{minutes:.1f} minutes, the environment included")
