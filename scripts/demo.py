@@ -3,7 +3,8 @@
     python3 scripts/demo.py           on a machine with Python 3.11 or newer
     python3 scripts/demo.py --page    and docs/results/demo.md and demo.json from what came out
 
-Ten minutes on two cores with AVX-512, the installation included; half an hour without. Interrupted, the same command goes on where it stopped.
+Ten minutes on two cores with AVX-512, the installation included; half an hour without. Interrupted, the same command
+goes on where it stopped.
 """
 
 from __future__ import annotations
