@@ -1,5 +1,6 @@
 """Many inputs: what each leaves, what is done already, shares of job arrays, several processes, DICOM beside NIfTI."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -140,15 +141,49 @@ def test_nothing_is_loaded_where_everything_stands(
 def test_a_bug_in_one_volume_does_not_stop_the_rest_and_is_told_as_one(
     run: RunDir, volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = files.read_volume
 
     def stumble(path: Path) -> Any:
-        return {}["p0"] if path.name == "p0.nii.gz" else read(path)
+        return {}["p0"] if path.name == "p0.nii.gz" else read_volume(path)
 
-    monkeypatch.setattr(files, "read_volume", stumble)
+    monkeypatch.setattr(translate_module, "read_volume", stumble)
     with pytest.raises(RuntimeError, match=r"(?s)p0\.nii\.gz: a bug.*KeyError"):
         translate(run, [volumes], tmp_path, device="cpu", options=EXACT)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p1.nii.gz", "p2.nii.gz"]
+
+
+def test_volumes_in_one_go_are_the_same_bytes_as_one_by_one(run: RunDir, volumes: Path, tmp_path: Path) -> None:
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    translate(run, [volumes], together, device="cpu", options=EXACT)
+    for volume in sorted(volumes.iterdir()):
+        translate(run, [volume], apart, device="cpu", options=EXACT)
+        assert (together / volume.name).read_bytes() == (apart / volume.name).read_bytes()
+    assert len(list(together.iterdir())) == 3
+
+
+def test_a_volume_in_the_middle_that_is_unreadable_or_cannot_be_written_is_told_and_made_later(
+    run: RunDir, volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = nib.save
+
+    def no_room_for_p1(image: Any, path: Path) -> None:
+        if "p1" in path.name:
+            path.write_bytes(b"a part")
+            raise OSError(errno.ENOSPC, "no space left")
+        save(image, path)
+
+    unreadable = tmp_path / "unreadable.nii"
+    unreadable.write_bytes(b"not a volume")
+    inputs, out = [volumes / "p0.nii.gz", unreadable, volumes / "p1.nii.gz", volumes / "p2.nii.gz"], tmp_path / "out"
+    monkeypatch.setattr(nib, "save", no_room_for_p1)
+    with pytest.raises(InputError, match="2 of 4 volumes") as failure:
+        translate(run, inputs, out, device="cpu", options=EXACT)
+    _, first, second = str(failure.value).splitlines()
+    assert "unreadable.nii: " in first
+    assert "p1.nii.gz: cannot be written" in second
+    assert sorted(path.name for path in out.iterdir()) == [".p1.unfinished", "p0.nii.gz", "p2.nii.gz"]
+    monkeypatch.undo()
+    translate(run, [volumes], out, device="cpu", options=EXACT)
+    assert sorted(path.name for path in out.iterdir()) == ["p0.nii.gz", "p1.nii.gz", "p2.nii.gz"]
 
 
 @pytest.mark.parametrize("backend", ["sequential", pytest.param("loky", marks=pytest.mark.slow)])

@@ -87,3 +87,19 @@ def test_what_is_being_written_is_written_to_its_end_when_the_user_interrupts() 
     with pytest.raises(KeyboardInterrupt):
         list(overlapped(range(4), lambda item: item, compute))
     assert written == [0]
+
+
+def test_an_interrupt_of_the_writing_ends_the_rest() -> None:
+    computed: list[int] = []
+
+    def compute(item: int, given: int) -> Callable[[], None]:
+        computed.append(item)
+
+        def write() -> None:
+            raise KeyboardInterrupt
+
+        return write
+
+    with pytest.raises(KeyboardInterrupt):
+        list(overlapped(range(4), lambda item: item, compute))
+    assert computed == [0, 1]

@@ -17,7 +17,7 @@ def overlapped(
     """What becomes of each item, in order: a future that holds its result, or the error that it met on the way.
 
     At most one item is read ahead, and at most one is being written. Whatever ends the loop, what is being written is
-    written to its end.
+    written to its end. What is no error but an end, such as an interrupt, ends the loop wherever it comes.
 
     Args:
         items: to be worked on.
@@ -34,13 +34,19 @@ def overlapped(
             write = _computed(compute, item, given)
             del given  # and its memory with it
             if behind:
-                wait([behind])
-                yield behind
+                yield _done(behind)
             behind = writer.submit(write)
             del write
         if behind:
-            wait([behind])
-            yield behind
+            yield _done(behind)
+
+
+def _done(future: Future[Result]) -> Future[Result]:
+    """A future once it is done; raises what is no error of its item."""
+    error = future.exception()
+    if error is not None and not isinstance(error, Exception):
+        raise error
+    return future
 
 
 def _computed(
