@@ -62,11 +62,3 @@ def _computed(
             raise failure
 
         return fail
-
-
-def _done(future: Future[Result]) -> Future[Result]:
-    """The future, when it is done; what ends the whole program, such as an interrupt, is raised."""
-    error = future.exception()
-    if error is not None and not isinstance(error, Exception):
-        raise error
-    return future
