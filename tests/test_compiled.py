@@ -2,6 +2,9 @@
 
 import copy
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,17 @@ from typing import Any
 import pytest
 import torch
 import torch._dynamo
+from test_resume import choice, ending_at
+from test_resume import fit as fit_samples
 from test_train import fit, store, weights
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from medgan.config import Component, InputError
+from medgan.config import Component
+from medgan.networks.blocks import recompute_blocks
 from medgan.networks.compiled import compile_networks
 from medgan.recipes import CycleGAN, Recipe, SegCycleGAN
+from medgan.recipes.segmentation import Segmentation
 from medgan.rundir import RunDir
 
 
@@ -62,7 +70,7 @@ def test_where_compiling_fails_all_networks_run_as_they_are_and_nothing_is_done_
             assert torch.equal(mine, true)
         other(image)
     assert len(caplog.records) == 1
-    assert "Sequential cannot be compiled" in caplog.text
+    assert "Sequential cannot be compiled (RuntimeError: no code today)" in caplog.text
     assert "long story" not in caplog.text
     for name, value in ours.state_dict().items():
         assert torch.equal(value, theirs.state_dict()[name]), f"{name}: batch norm has counted twice"
@@ -75,6 +83,7 @@ def test_an_error_of_the_network_itself_comes_up_as_ever() -> None:
         net(torch.rand(2, 3, 8, 8))
 
 
+READER = Component(name="segresnet", channels=8, levels=1)
 SMALL = {
     "generator_net": Component(name="unet", channels=4, levels=1),
     "discriminator_net": Component(name="patchgan", channels=4, layers=1),
@@ -82,8 +91,7 @@ SMALL = {
 
 
 def seg_cyclegan() -> Recipe:
-    reader = Component(name="segresnet", channels=8, levels=1)
-    return SegCycleGAN(num_classes=3, segmentor_net=reader, seg_warmup=0.0, seg_fakes_start=0.2, **SMALL)
+    return SegCycleGAN(num_classes=3, segmentor_net=READER, seg_warmup=0.0, seg_fakes_start=0.2, **SMALL)
 
 
 def cyclegan() -> Recipe:
@@ -123,6 +131,115 @@ def test_a_training_says_that_it_cannot_compile_and_has_the_weights_of_one_that_
     assert weights(asked) == weights(plain)
 
 
-def test_second_derivatives_are_refused_before_the_first_step(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"train\.compile: wgan_gp may take second derivatives"):
-        fit(RunDir(tmp_path / "run"), {"name": "wgan_gp", "image_shape": [1, 8, 8]}, compile=True)
+def test_networks_with_second_derivatives_run_as_they_are_and_a_line_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        fit_samples(tmp_path, choice("wgan_gp", 2), compile=True)
+    told = [record.getMessage() for record in caplog.records if "train.compile" in record.getMessage()]
+    assert RunDir(tmp_path).checkpoint("last").exists()
+    assert told == ["train.compile: wgan_gp may take second derivatives; its networks run as they are"]
+
+
+def test_a_new_size_that_cannot_be_compiled_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def only_once(graph: Any, inputs: Any) -> Callable[..., Any]:
+        sizes.append(len(inputs))
+        return broken_forward(graph, inputs) if len(sizes) > 1 else graph
+
+    sizes: list[int] = []
+    ours, theirs = network(), network()
+    compile_networks([ours], only_once)
+    with caplog.at_level(logging.WARNING):
+        for side in (8, 12, 8):
+            image = torch.rand(2, 1, side, side)
+            assert torch.equal(ours(image), theirs(image))
+    assert len(sizes) == 2
+    assert len(caplog.records) == 1
+
+
+def test_copies_averages_and_states_are_those_of_networks_as_they_are() -> None:
+    net = network()
+    names = list(net.state_dict())
+    compile_networks([net], "eager")
+    net(torch.rand(2, 1, 8, 8))
+    assert list(net.state_dict()) == names
+    average = AveragedModel(net)
+    assert list(average.module.state_dict()) == names
+    assert average.module._compiled_call_impl is None
+    average.update_parameters(net)
+    other = network()
+    other.load_state_dict(net.state_dict())
+
+
+def test_a_training_that_was_cut_short_ends_as_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def compile_here(networks: list[nn.Module]) -> None:
+        asked.append(len(networks))
+        compile_networks(networks, "aot_eager")
+
+    asked: list[int] = []
+    monkeypatch.setattr("medgan.train.compile_networks", compile_here)
+    reader, options = choice("segmentation", 2), {"compile": True, "recompute": True}
+    with caplog.at_level(logging.WARNING):
+        fit_samples(tmp_path / "whole", reader, **options)
+        with ending_at(4, monkeypatch):
+            fit_samples(tmp_path / "parts", reader, **options)
+        fit_samples(tmp_path / "parts", reader, **options)
+    assert asked == [1, 1, 1]
+    assert "train.compile" not in caplog.text, "it was not compiled"
+    assert weights(RunDir(tmp_path / "parts")) == weights(RunDir(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_blocks_computed_again_under_autocast_have_the_same_gradients(
+    parts: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = {"A": torch.rand(2, 1, 8, 8), "label_A": torch.randint(0, 3, (2, 1, 8, 8))}
+    readers = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        readers.append(Segmentation(num_classes=3, spatial_dims=2, segmentor_net=READER).train())
+        assert recompute_blocks(readers[-1])
+    compile_networks(readers[0].networks(), "aot_eager")
+    with caplog.at_level(logging.WARNING), torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = (reader.training_step_in_parts(batch, 0.5, parts)["S/real"] for reader in readers)
+    assert not caplog.records, "it was not compiled"
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-2)
+    for mine, true in zip(readers[0].S.parameters(), readers[1].S.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, true.grad, rtol=0.05, atol=5e-3)
+
+
+SCRIPT = """
+import torch
+from medgan.networks.compiled import compile_networks
+net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.SiLU())
+image = torch.rand(1, 1, 8, 8)
+plain = net(image)
+compile_networks([net])
+assert torch.equal(net(image), plain)
+"""
+
+
+def test_without_a_compiler_networks_run_as_they_are_and_a_line_says_why(tmp_path: Path) -> None:
+    without = os.environ | {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=without, capture_output=True, text=True, check=True)
+    (line,) = [line for line in done.stderr.splitlines() if "train.compile" in line]
+    assert "Sequential cannot be compiled" in line
+    assert "/nonexistent" in line
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_inductor_s_own_code_has_the_gradients_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    ours, theirs = network(), network()
+    compile_networks([ours])
+    image = torch.rand(2, 1, 8, 8)
+    with caplog.at_level(logging.WARNING):
+        for mine, true in zip(gradients(ours, image), gradients(theirs, image), strict=True):
+            torch.testing.assert_close(mine, true, rtol=1e-5, atol=1e-6)
+    assert not caplog.records, "it was not compiled"
+    assert ours._compiled_call_impl is not None

@@ -51,7 +51,8 @@ class _Guarded:
         try:
             return self.compiled(self.network, *inputs, **options)
         except Exception as error:
-            told = next(iter(str(error).strip().splitlines()), "")
+            cause = getattr(error, "inner_exception", error)  # of a backend that failed
+            told = f"{type(cause).__name__}: {next(iter(str(cause).strip().splitlines()), '')}"
             for network in self.together:
                 network._compiled_call_impl = None
         result = self.network(*inputs, **options)  # an error of the network itself comes up again, and is told as ever

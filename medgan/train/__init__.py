@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import torch
@@ -24,6 +25,8 @@ from medgan.train.ranks import Ranks, launch
 from medgan.train.supply import Supply
 
 __all__ = ["FREE", "TrainOptions", "train"]
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -106,16 +109,11 @@ def _spare_memory(recipe: Recipe, name: str, options: TrainOptions) -> None:
 
 
 def _compile(recipe: Recipe, name: str) -> None:
-    """Let the players' networks run compiled.
-
-    Raises:
-        InputError: this recipe takes second derivatives.
-    """
-    if not recipe.first_order:
-        raise InputError(
-            f"train.compile: {name} may take second derivatives, and torch.compile has none; set it to false"
-        )
-    compile_networks(recipe.networks())
+    """Let the players' networks run compiled, unless the recipe takes second derivatives: torch.compile has none."""
+    if recipe.first_order:
+        compile_networks(recipe.networks())
+    else:
+        logger.warning("train.compile: %s may take second derivatives; its networks run as they are", name)
 
 
 def _without(fault: Fault, training: Loop) -> set[int]:
