@@ -3,8 +3,10 @@
     python3 scripts/benchmark.py                          everything that needs no trained run; about 15 minutes
     python3 scripts/benchmark.py --only step,supply       some parts of it (PARTS)
     python3 scripts/benchmark.py --run runs/demo          and what needs one: the first step, ranks, translation
-    python3 scripts/benchmark.py --page                   and docs/results/performance.md, .json and .png; parts that
-                                                          were measured before and not now keep their figures
+    python3 scripts/benchmark.py --run runs/demo --other runs/demo_bf16    and two runs beside each other (`precision`)
+    python3 scripts/benchmark.py --page                   and docs/results/performance.md, .json and .png after each
+                                                          part; parts that were measured before keep their figures
+    python3 scripts/benchmark.py --quick                  the smallest sizes, one round: whether all of it runs here
 
 Leave the machine alone meanwhile. On a GPU the step is measured at 128^3, too (`step_gpu`), by CUDA events.
 """
@@ -14,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmark_runs import first_step, precision, ranks, waiting
 
 from environment import ROOT, enter
 
@@ -36,32 +39,48 @@ def main() -> None:
     """Measure what is asked for and print it."""
     os.chdir(ROOT)
     options = arguments()
-    wanted = options.only.split(",") if options.only else [name for name in PARTS if options.run or name not in OF_RUN]
-    unknown = sorted(set(wanted) - set(PARTS))
-    if unknown:
-        sys.exit(f"--only {','.join(unknown)}: unknown; choose from {', '.join(PARTS)}")
-    if not options.run and set(wanted) & set(OF_RUN):
-        sys.exit(f"--only {options.only}: needs a trained run; give it with --run runs/demo")
     found: dict[str, list[Row]] = {}
     from benchmark_page import processor, write_page
 
-    for name in wanted:
+    record = PAGE.with_suffix(".json")
+    before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    for name in wanted(options):
         found[name] = [{"on": processor(), **row} for row in PARTS[name](options)]
         print(f"{name}\n" + table(found[name]), flush=True)
-    if options.page:
-        record = PAGE.with_suffix(".json")
-        before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-        write_page(PAGE, before | found)
+        if options.page:
+            write_page(PAGE, before | found)
 
 
-def arguments() -> argparse.Namespace:
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="parts, with commas")
     parser.add_argument("--run", type=Path, help="a trained run")
+    parser.add_argument("--other", type=Path, help="the same in another precision")
     parser.add_argument("--rounds", type=int, default=3, help="of each measurement; the ways take turns")
     parser.add_argument("--page", action="store_true", help="write the page, too")
-    return parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="smallest sizes, one round; figures of no use")
+    options = parser.parse_args(words)
+    if options.quick and options.page:
+        sys.exit("--quick: its figures are no page; leave one of --quick and --page out")
+    if options.quick:
+        options.rounds = 1
+    return options
+
+
+def wanted(options: argparse.Namespace) -> list[str]:
+    """The parts that are asked for, or else all that can be measured with the runs given."""
+    able = [name for name in PARTS if all(getattr(options, one) for one in NEEDS.get(name, ()))]
+    if not options.only:
+        return able
+    names: list[str] = options.only.split(",")
+    if unknown := sorted(set(names) - set(PARTS)):
+        sys.exit(f"--only {','.join(unknown)}: unknown; choose from {', '.join(PARTS)}")
+    for name in names:
+        if name not in able:
+            runs = " ".join(f"--{one} {RUNS[one]}" for one in NEEDS[name])
+            sys.exit(f"--only {name}: needs trained runs; give {runs}")
+    return names
 
 
 def job(script: str, *words: object, threads: int | None = None) -> Row:
@@ -73,10 +92,13 @@ def job(script: str, *words: object, threads: int | None = None) -> Row:
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def in_turn(jobs: Sequence[Row], rounds: int) -> list[Row]:
+def in_turn(jobs: Sequence[Row], options: argparse.Namespace, rounds: int | None = None) -> list[Row]:
     """Steps of several kinds, each in processes of its own that take turns: the median of all, the largest peak."""
     done: list[list[Row]] = []
-    for _ in range(rounds):
+    if options.quick:
+        small = [one | {"patch": [24, 24, 16], "repeats": 1} for one in jobs]
+        jobs = [one for number, one in enumerate(small) if one not in small[:number]]
+    for _ in range(rounds or options.rounds):
         done.append([])
         for one in jobs:
             done[-1].append(job("benchmark_step.py", json.dumps(one)))
@@ -109,7 +131,7 @@ def step(options: argparse.Namespace) -> list[Row]:
     """`seg_cyclegan` beside `plain` at 64^3."""
     one = {"recipe": "seg_cyclegan", "patch": [64] * 3, "repeats": 2}
     ways = ("medgan", *in_bf16(), "plain")
-    return in_turn([one | {"way": way, "rates": way == "medgan"} for way in ways], options.rounds)
+    return in_turn([one | {"way": way, "rates": way == "medgan"} for way in ways], options)
 
 
 def step_demo(options: argparse.Namespace) -> list[Row]:
@@ -117,13 +139,14 @@ def step_demo(options: argparse.Namespace) -> list[Row]:
     one = {"patch": [32, 32, 24], "repeats": 6}
     ways = (("seg_cyclegan", ("medgan", *in_bf16(), "plain")), ("cyclegan", ("medgan", "plain")))
     jobs = [one | {"recipe": recipe, "way": way, "rates": way == "medgan"} for recipe, some in ways for way in some]
-    return in_turn([*jobs, one | {"recipe": "pix2pix", "way": "medgan"}], options.rounds)
+    return in_turn([*jobs, one | {"recipe": "pix2pix", "way": "medgan"}], options)
 
 
 def step_compile(options: argparse.Namespace) -> list[Row]:
-    """The demo's step through `torch.compile`, whose first step takes minutes, beside the same as it is."""
-    one = {"recipe": "seg_cyclegan", "patch": [32, 32, 24], "repeats": 6}
-    return in_turn([one | {"way": way} for way in ("medgan compile", "medgan")], 1)
+    """Steps through `torch.compile`, the first of which takes minutes, beside the same as they are."""
+    one = {"recipe": "seg_cyclegan"}
+    sizes = [{"patch": [32, 32, 24], "repeats": 6}, {"patch": [64] * 3, "repeats": 2}]
+    return in_turn([one | size | {"way": way} for size in sizes for way in ("medgan compile", "medgan")], options, 1)
 
 
 def step_gpu(options: argparse.Namespace) -> list[Row]:
@@ -132,13 +155,13 @@ def step_gpu(options: argparse.Namespace) -> list[Row]:
         return []
     one = {"recipe": "seg_cyclegan", "patch": [128] * 3, "channels": 32, "device": "cuda", "repeats": 20}
     ways = ("medgan bf16", "medgan bf16 contiguous", "medgan bf16 compile", "plain", "plain autocast")
-    return in_turn([one | {"way": way, "rates": True} for way in ways], options.rounds)
+    return in_turn([one | {"way": way, "rates": True} for way in ways], options)
 
 
 def memory(options: argparse.Namespace) -> list[Row]:
     """What computing blocks again saves and costs."""
     one = {"recipe": "seg_cyclegan", "patch": [64, 64, 64], "repeats": 2}
-    return in_turn([one | {"way": way} for way in ("medgan", "medgan recompute")], options.rounds)
+    return in_turn([one | {"way": way} for way in ("medgan", "medgan recompute")], options)
 
 
 def growth(options: argparse.Namespace) -> list[Row]:
@@ -146,18 +169,20 @@ def growth(options: argparse.Namespace) -> list[Row]:
     one = {"recipe": "seg_cyclegan", "way": "medgan", "repeats": 3}
     jobs = [one | {"patch": [side] * 3} for side in (24, 32, 48, 64, 80)]
     jobs += [one | {"patch": [32] * 3, "channels": channels} for channels in (8, 16, 24, 32, 48)]
-    return in_turn(jobs, 1)
+    return in_turn(jobs, options, 1)
 
 
 def supply(options: argparse.Namespace) -> list[Row]:
     """Patches per second of medgan's store, other formats and MONAI's datasets; medgan also with workers."""
     from benchmark_supply import FORMATS
 
-    folder = WORK / "supply"
-    subprocess.run([sys.executable, "scripts/benchmark_supply.py", "make", str(folder)], check=True)
+    folder, duration_s = (WORK / "quick" / "supply", 0.2) if options.quick else (WORK / "supply", SUPPLY_S)
+    words = ["make", str(folder), *(["small"] if options.quick else [])]
+    subprocess.run([sys.executable, "scripts/benchmark_supply.py", *words], check=True)
     kinds = [kind for kind in (*FORMATS, "medgan, 1 worker", "medgan, 2 workers") if is_installed(kind)]
     rounds = [
-        [job("benchmark_supply.py", kind, folder, SUPPLY_S, threads=1) for kind in kinds] for _ in range(options.rounds)
+        [job("benchmark_supply.py", kind, folder, duration_s, threads=1) for kind in kinds]
+        for _ in range(options.rounds)
     ]
     rows = []
     for facts in zip(*rounds, strict=True):
@@ -185,81 +210,41 @@ def start_up(options: argparse.Namespace) -> list[Row]:
     """Seconds of ``medgan --help``."""
     command = [sys.executable, "-m", "medgan", "--help"]
     seconds = []
-    for _ in range(11):
+    for _ in range(2 if options.quick else 11):
         begin = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds.append(time.perf_counter() - begin)
     return [{"what": "medgan --help", "median_s": statistics.median(seconds), "largest_s": max(seconds)}]
 
 
-def first_step(options: argparse.Namespace) -> list[Row]:
-    """Seconds from the command ``medgan train`` to the end of its first step, on the run's prepared data."""
-    return [timed_training(options.run, steps=1) for _ in range(options.rounds)]
-
-
-def waiting(options: argparse.Namespace) -> list[Row]:
-    """The share of a run's whole training in which it waited for its next batch."""
-    spent, waited, before = 0.0, 0.0, 0
-    for line in (options.run / "train" / "times.jsonl").read_text(encoding="utf-8").splitlines():
-        lap = json.loads(line)
-        seconds, before = lap["seconds"] * (lap["step"] - before), lap["step"]
-        spent, waited = spent + seconds, waited + seconds * lap["waiting"]
-    return [{"run": options.run.name, "steps": before, "seconds": spent, "waiting": waited / spent}]
-
-
-def ranks(options: argparse.Namespace) -> list[Row]:
-    """Seconds per step of one process and of two, a thread each; the batch of a step is twice as large with two."""
-    return [timed_training(options.run, steps=31, count=count) for count in (1, 2)]
-
-
-def timed_training(run: Path, steps: int, count: int = 1) -> Row:
-    """A training of a few steps on a run's prepared data: seconds to the first step, and of a later one."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "run"
-        copy.mkdir()
-        shutil.copytree(run / "preprocess", copy / "preprocess")
-        sets = {"num_steps": steps, "log_every": 1 if steps == 1 else 10, "validate_every": 1000, "preview_every": 1000}
-        words = [word for key, value in sets.items() for word in ("--set", f"train.{key}={value}")]
-        start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
-        command = [sys.executable, *start, "-m", "medgan", "train", str(run / "experiment.yaml"), str(copy), *words]
-        threads = {"OMP_NUM_THREADS": "1"} if steps > 1 else {}
-        begin, times = time.perf_counter(), copy / "train" / "times.jsonl"
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | threads)
-        while process.poll() is None and not (times.exists() and times.stat().st_size):
-            time.sleep(0.02)
-        first_s = time.perf_counter() - begin
-        if process.wait():
-            sys.exit(f"medgan train ended with {process.returncode}")
-        lines = [json.loads(line) for line in times.read_text(encoding="utf-8").splitlines()]
-    facts: Row = {"ranks": count, "steps": steps}
-    if steps == 1:
-        return facts | {"first_step_s": first_s}
-    return facts | {"seconds_per_step": statistics.median(line["seconds"] for line in lines[1:-1])}
-
-
 def volumes(options: argparse.Namespace) -> list[Row]:
     """Preparing a volume, and a challenge's figures of a pair, on one thread; as scripts/evaluation_speed.py."""
-    from evaluation_speed import KINDS, apart, measured
+    from benchmark_page import by
+    from evaluation_speed import KINDS, SHAPE, apart, measured
 
-    rows = [job("benchmark_volume.py", threads=1) for _ in range(options.rounds)]
-    what = {"what": "prepare 256 x 256 x 128", "median_s": statistics.median(row["seconds"] for row in rows)}
-    found = [what | {"peak_gib": max(row["peak_gib"] for row in rows)}]
+    prepared, pair = ((64, 64, 48), (128, 128, 128)) if options.quick else ((256, 256, 128), SHAPE)
+    rows = [job("benchmark_volume.py", *prepared, threads=1) for _ in range(options.rounds)]
+    seconds = statistics.median(row["seconds"] for row in rows)
+    peak = max(row["peak_gib"] for row in rows)
+    found: list[Row] = [{"what": f"prepare {by(prepared)}", "median_s": seconds, "peak_gib": peak}]
     with tempfile.TemporaryDirectory() as folder:
-        apart("--write", folder)
+        apart("--write", folder, *map(str, pair))
         for kind in KINDS:
             facts = [measured(kind, folder) for _ in range(options.rounds)]
             seconds = statistics.median(fact["seconds"] for fact in facts)
             peak = max(fact["peak_mib"] for fact in facts) / 1024
-            found.append({"what": f"evaluate 400 x 400 x 150, {kind}", "median_s": seconds, "peak_gib": peak})
+            found.append({"what": f"evaluate {by(pair)}, {kind}", "median_s": seconds, "peak_gib": peak})
     return found
 
 
 def translation(options: argparse.Namespace) -> list[Row]:
     """A generator over whole volumes, medgan beside MONAI's inferer; as scripts/translation_costs.py."""
-    from translation_costs import measure_costs
+    from translation_costs import METHODS, measure_costs
 
+    if options.quick:
+        return measure_costs(options.run, WORK / "quick" / "translation", [(64, 64, 48)], 1, ("medgan", "MONAI 0.25"))
     sizes = [(64, 64, 48), (96, 96, 64), (128, 128, 96)]
-    return measure_costs(options.run, WORK / "translation", sizes, 1)
+    return measure_costs(options.run, WORK / "translation", sizes, 1, METHODS)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -286,8 +271,10 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "waiting": waiting,
     "ranks": ranks,
     "translation": translation,
+    "precision": precision,
 }
-OF_RUN = ("first_step", "waiting", "ranks", "translation")
+RUNS = {"run": "runs/demo", "other": "runs/demo_bf16"}
+NEEDS = dict.fromkeys(("first_step", "waiting", "ranks", "translation"), ("run",)) | {"precision": ("run", "other")}
 
 if __name__ == "__main__":
     enter()

@@ -141,6 +141,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
         "peak_gib": peak_gib(device),
         "operations": counter.get_total_flops() if counter else None,
         "first_s": first_s,
+        "is_compiled": any(network._compiled_call_impl is not None for network in recipe.networks()),
         "losses": losses,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -1,6 +1,6 @@
 """Patches per second out of stored volumes, and the memory that takes: one job in a process of its own.
 
-python3 scripts/benchmark_supply.py make FOLDER             the volumes, once, in every format that is installed
+python3 scripts/benchmark_supply.py make FOLDER [small]     the volumes, once, in every format that is installed
 python3 scripts/benchmark_supply.py FORMAT FOLDER SECONDS   prints JSON; called by benchmark.py
 """
 
@@ -27,23 +27,24 @@ from medgan.data.datasets import PatchDataset
 from medgan.data.store import StoredCase, write_case
 
 SHAPE, CASES, PATCH = (256, 256, 128), 20, (96, 96, 96)
+SMALL = (112, 112, 104), 2  # to see that it runs
 _CHUNK = (64, 64, 64)
 FORMATS = ("medgan", "npy", "zarr", "blosc2", "PersistentDataset", "CacheDataset")
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, shape: tuple[int, int, int] = SHAPE, cases: int = CASES) -> None:
     """Bodies of smooth tissue with grain in air, their labels, and both in every format."""
     folder.mkdir(parents=True, exist_ok=True)
-    grid = np.indices(SHAPE, dtype=np.float32)
-    middle = [(n - 1) / 2 for n in SHAPE]
-    body = sum(((grid[i] - middle[i]) / (0.45 * SHAPE[i])) ** 2 for i in (0, 1)) < 1
-    for number in range(CASES):
+    grid = np.indices(shape, dtype=np.float32)
+    middle = [(n - 1) / 2 for n in shape]
+    body = sum(((grid[i] - middle[i]) / (0.45 * shape[i])) ** 2 for i in (0, 1)) < 1
+    for number in range(cases):
         place = folder / f"case{number:02d}"
         if place.exists():
             continue
         rng = np.random.default_rng(number)
-        coarse = rng.standard_normal([n // 8 for n in SHAPE]).astype(np.float32)
-        tissue = ndimage.zoom(coarse, 8, order=1) * 0.3 + rng.normal(0, 0.02, SHAPE).astype(np.float32)
+        coarse = rng.standard_normal([n // 8 for n in shape]).astype(np.float32)
+        tissue = ndimage.zoom(coarse, 8, order=1) * 0.3 + rng.normal(0, 0.02, shape).astype(np.float32)
         image = np.where(body, np.clip(tissue, -0.99, 1), -1).astype(np.float16)
         label = np.where(body, np.digitize(tissue, (-0.2, 0.0, 0.2)) + 1, 0).astype(np.int16)
         for name, array in (("image", image), ("label", label)):
@@ -60,17 +61,23 @@ def make(folder: Path) -> None:
         write_case(place, image=image, label=label, body=body, meta={"affine": np.eye(4).tolist()})
 
 
-def random_starts() -> Iterator[tuple[int, tuple[slice, ...]]]:
+def stored(folder: Path) -> list[StoredCase]:
+    """The volumes that `make` has left."""
+    places = sorted(folder.glob("case*"))
+    return [StoredCase(place.name.removeprefix("case"), "A", "train", place) for place in places]
+
+
+def random_starts(folder: Path) -> Iterator[tuple[int, tuple[slice, ...]]]:
     """Case and place of one patch after another."""
-    rng = np.random.default_rng(0)
+    rng, cases = np.random.default_rng(0), stored(folder)
     while True:
-        starts = [int(rng.integers(n - size + 1)) for n, size in zip(SHAPE, PATCH, strict=True)]
-        yield int(rng.integers(CASES)), tuple(slice(a, a + size) for a, size in zip(starts, PATCH, strict=True))
+        starts = [int(rng.integers(n - size + 1)) for n, size in zip(cases[0].shape, PATCH, strict=True)]
+        yield int(rng.integers(len(cases))), tuple(slice(a, a + size) for a, size in zip(starts, PATCH, strict=True))
 
 
 def from_arrays(open_array: Callable[[Path], Any], suffix: str, folder: Path) -> Iterator[object]:
     """Patches of image and label, float32 and int64, out of a format with slices."""
-    for case, place in random_starts():
+    for case, place in random_starts(folder):
         found: list[NDArray[Any]] = []
         for name, dtype in (("image", np.float32), ("label", np.int64)):
             array = open_array(folder / (f"{case:02d}_{name}{suffix}" if suffix else f"case{case:02d}/{name}.npy"))
@@ -80,8 +87,7 @@ def from_arrays(open_array: Callable[[Path], Any], suffix: str, folder: Path) ->
 
 def medgan_patches(folder: Path, workers: int = 0) -> Iterator[object]:
     """`PatchDataset` as training uses it, without augmentation."""
-    cases = [StoredCase(f"{number:02d}", "A", "train", folder / f"case{number:02d}") for number in range(CASES)]
-    dataset = PatchDataset(cases, pairing="single", patch_size=PATCH, batch_size=1, seed=0, num_steps=10**6)
+    dataset = PatchDataset(stored(folder), pairing="single", patch_size=PATCH, batch_size=1, seed=0, num_steps=10**6)
     return iter(DataLoader(dataset, batch_size=None, num_workers=workers))
 
 
@@ -93,7 +99,7 @@ def monai_patches(kind: str, folder: Path) -> Iterator[object]:
     from monai.transforms.io.dictionary import LoadImaged
 
     keys = ["image", "label"]
-    rows = [{key: str(folder / f"{number:02d}_{key}.nii.gz") for key in keys} for number in range(CASES)]
+    rows = [{key: str(folder / f"{case.subject}_{key}.nii.gz") for key in keys} for case in stored(folder)]
     steps = Compose([
         LoadImaged(keys, ensure_channel_first=True), RandSpatialCropd(keys, PATCH, random_size=False)
     ])  # fmt: skip
@@ -102,11 +108,11 @@ def monai_patches(kind: str, folder: Path) -> Iterator[object]:
         dataset: Any = PersistentDataset(rows, steps, cache_dir=folder / "persistent")
     else:
         dataset = CacheDataset(rows, steps, progress=False)
-    for number in range(CASES):
+    for number in range(len(rows)):
         dataset[number]
     rng = np.random.default_rng(0)
     while True:
-        yield dataset[int(rng.integers(CASES))]
+        yield dataset[int(rng.integers(len(rows)))]
 
 
 def patches(kind: str, folder: Path) -> Iterator[object]:
@@ -130,7 +136,7 @@ def patches(kind: str, folder: Path) -> Iterator[object]:
 def measure(kind: str, folder: Path, seconds: float) -> dict[str, Any]:
     """Patches per second over about `seconds`, after a first few, and the process's peak memory."""
     supply = patches(kind, folder)
-    for _ in range(CASES):
+    for _ in stored(folder):
         next(supply)
     begin, count = time.perf_counter(), 0
     while time.perf_counter() - begin < seconds:
@@ -142,6 +148,6 @@ def measure(kind: str, folder: Path, seconds: float) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "make":
-        make(Path(sys.argv[2]))
+        make(Path(sys.argv[2]), *(SMALL if "small" in sys.argv[3:] else ()))
     else:
         print(json.dumps(measure(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))))

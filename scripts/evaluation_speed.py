@@ -41,7 +41,7 @@ def main() -> None:
     """Measure all kinds in turn, several times, and print the table."""
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory() as folder:
-        share = float(apart("--write", folder))
+        share = float(apart("--write", folder, *map(str, SHAPE)))
         rounds = [{kind: measured(kind, folder) for kind in KINDS} for _ in range(ROUNDS)]
     table = {kind: {key: [one[kind][key] for one in rounds] for key in rounds[0][kind]} for kind in KINDS}
     result = {"shape": SHAPE, "seed": SEED, "mask_share": round(share, 3), "threads": 1, **versions(), "kinds": table}
@@ -52,17 +52,17 @@ def main() -> None:
         PAGE.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def write_pair(folder: Path) -> float:
+def write_pair(folder: Path, shape: tuple[int, ...]) -> float:
     """Write a body in air, a prediction of it and its mask as arrays; returns the mask's share of the volume."""
     import numpy as np
     from scipy import ndimage
 
     rng = np.random.default_rng(SEED)
-    x, y = np.meshgrid(np.linspace(-1, 1, SHAPE[0]), np.linspace(-1, 1, SHAPE[1]), indexing="ij")
-    body = np.broadcast_to(((x / 0.9) ** 2 + (y / 0.65) ** 2 < 1)[..., None], SHAPE)
-    tissue = ndimage.gaussian_filter(rng.standard_normal(SHAPE, dtype=np.float32), 4) * 6000
-    reference = np.where(body, tissue, -1000) + rng.normal(0, 15, SHAPE)
-    prediction = ndimage.gaussian_filter(reference, 1.0) + rng.normal(0, 30, SHAPE)
+    x, y = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")
+    body = np.broadcast_to(((x / 0.9) ** 2 + (y / 0.65) ** 2 < 1)[..., None], shape)
+    tissue = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 4) * 6000
+    reference = np.where(body, tissue, -1000) + rng.normal(0, 15, shape)
+    prediction = ndimage.gaussian_filter(reference, 1.0) + rng.normal(0, 30, shape)
     for name, image in (("reference", reference), ("prediction", prediction)):
         np.save(folder / f"{name}.npy", np.rint(image).astype(np.float32))
     np.save(folder / "mask.npy", np.ascontiguousarray(body))
@@ -162,7 +162,7 @@ def page(result: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--write"]:
-        print(write_pair(Path(sys.argv[2])))
+        print(write_pair(Path(sys.argv[2]), tuple(map(int, sys.argv[3:]))))
     elif sys.argv[1:2] == ["--measure"]:
         print(json.dumps(measure(sys.argv[3], Path(sys.argv[2]))))
     else:
