@@ -14,7 +14,7 @@ import torch
 import torch._dynamo
 from test_resume import choice, ending_at
 from test_resume import fit as fit_samples
-from test_train import fit, store, weights
+from test_train import fit, lines, store, weights
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -189,6 +189,25 @@ def test_a_training_that_was_cut_short_ends_as_one_that_was_not(
     assert asked == [1, 1, 1]
     assert "train.compile" not in caplog.text, "it was not compiled"
     assert weights(RunDir(tmp_path / "parts")) == weights(RunDir(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_training_in_3d_compiles_all_its_networks_and_has_the_losses_of_one_that_does_not(
+    recompute: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_here(networks: list[nn.Module]) -> None:
+        asked.extend(networks)
+        compile_networks(networks, "aot_eager")
+
+    asked: list[nn.Module] = []
+    monkeypatch.setattr("medgan.train.compile_networks", compile_here)
+    plain, compiled = store(tmp_path / "plain"), store(tmp_path / "compiled")
+    fit(plain, num_steps=4, recompute=recompute)
+    fit(compiled, num_steps=4, recompute=recompute, compile=True)
+    assert [network._compiled_call_impl is not None for network in asked] == [True] * 6
+    for ours, theirs in zip(*(lines(run.train / "losses.jsonl") for run in (compiled, plain)), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 @pytest.mark.parametrize("parts", [1, 2])

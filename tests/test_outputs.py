@@ -1,6 +1,7 @@
 """Many inputs: what each leaves, what is done already, shares of job arrays, several processes, DICOM beside NIfTI."""
 
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from test_translate import EXACT, TINY_NET, save_run
 from medgan import translate as translate_module
 from medgan.cli import run as command
 from medgan.config import Component, InputError
+from medgan.data.cases import Case
 from medgan.data.phantom import make_phantom
 from medgan.data.volume import read_volume
 from medgan.recipes import Pix2Pix
 from medgan.rundir import RunDir
-from medgan.translate import files, translate
+from medgan.translate import files, translate, translate_run
 from medgan.translate.outputs import Output, plan_outputs, share
 
 
@@ -184,6 +186,26 @@ def test_a_volume_in_the_middle_that_is_unreadable_or_cannot_be_written_is_told_
     monkeypatch.undo()
     translate(run, [volumes], out, device="cpu", options=EXACT)
     assert sorted(path.name for path in out.iterdir()) == ["p0.nii.gz", "p1.nii.gz", "p2.nii.gz"]
+
+
+def test_a_case_in_the_middle_of_a_study_that_is_unreadable_stops_no_other(
+    run: RunDir, volumes: Path, tmp_path: Path
+) -> None:
+    study = RunDir(tmp_path / "run")
+    study.checkpoint("best").parent.mkdir(parents=True)
+    study.checkpoint("best").write_bytes(run.checkpoint("best").read_bytes())
+    bad = tmp_path / "bad.nii"
+    bad.write_bytes(b"not a volume")
+    paths = {"p0": volumes / "p0.nii.gz", "bad": bad, "p2": volumes / "p2.nii.gz"}
+    cases = [Case(subject, "A", path, None, "test") for subject, path in paths.items()]
+    options = EXACT.model_copy(update={"features": False, "cycle": False})
+    with pytest.raises(InputError, match=r"1 of 3 volumes could not be translated:\n.*bad\.nii: "):
+        translate_run(study, cases, device="cpu", options=options)
+    rows = json.loads((study.translate("AB") / "cases.json").read_text())
+    assert [row["subject"] for row in rows] == ["p0", "p2"]
+    translate(run, [volumes], tmp_path / "files", device="cpu", options=options)
+    for name in ("p0.nii.gz", "p2.nii.gz"):
+        assert (study.translate("AB") / name).read_bytes() == (tmp_path / "files" / name).read_bytes()
 
 
 @pytest.mark.parametrize("backend", ["sequential", pytest.param("loky", marks=pytest.mark.slow)])
