@@ -53,7 +53,8 @@ class Recipe(nn.Module, ABC):
     Attributes:
         at_once: whether every loss of a step is that of the networks as they were before the step, whichever player has
             moved since; then a batch may go through them in parts.
-        first_order: whether a step takes gradients alone, and no second derivatives; then networks may be compiled.
+        first_order: whether a step takes gradients alone, once from each call of a network, and no second derivatives;
+            then networks may be compiled.
         optimizers: one per player.
         average_gradients: what ranks do with a player's gradients.
         clip_norm: largest gradient norm of a player; None: any.
