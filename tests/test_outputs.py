@@ -23,7 +23,7 @@ from medgan.data.phantom import make_phantom
 from medgan.data.volume import read_volume
 from medgan.recipes import Pix2Pix
 from medgan.rundir import RunDir
-from medgan.translate import files, translate, translate_run
+from medgan.translate import VolumeTranslator, files, translate, translate_run
 from medgan.translate.outputs import Output, plan_outputs, share
 
 
@@ -129,6 +129,25 @@ def test_a_command_cut_short_goes_on_and_redoes_only_what_it_had_not_finished(
     translate(run, [volumes], tmp_path, device="cpu", options=EXACT)
     assert written == ["p0.nii.gz", "p1.nii.gz", "p1.nii.gz", "p2.nii.gz"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_an_interrupt_while_one_is_computed_leaves_the_one_before_whole_and_nothing_else(
+    run: RunDir, volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute, computed = VolumeTranslator.translate, []
+
+    def interrupted_at_the_second(self: VolumeTranslator, volume: Any, *rest: Any) -> Any:
+        computed.append(volume.path.name)
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        return compute(self, volume, *rest)
+
+    monkeypatch.setattr(VolumeTranslator, "translate", interrupted_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        translate(run, [volumes], tmp_path, device="cpu", options=EXACT)
+    assert [path.name for path in tmp_path.iterdir()] == ["p0.nii.gz"]
+    translate(run, [volumes], tmp_path, device="cpu", options=EXACT)
+    assert computed == ["p0.nii.gz", "p1.nii.gz", "p1.nii.gz", "p2.nii.gz"]
 
 
 def test_nothing_is_loaded_where_everything_stands(

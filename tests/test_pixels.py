@@ -1,11 +1,14 @@
 """Pixels of DICOM slices, as they are stored."""
 
 import sys
+import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom.config import IGNORE, settings
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
@@ -13,7 +16,7 @@ from reader_mutations import make_seeds
 
 from medgan.config import InputError
 from medgan.data import pixels
-from medgan.data.pixels import Layout, read_pixels
+from medgan.data.pixels import Layout, lenient, read_pixels
 from medgan.data.volume import read_volume
 
 
@@ -94,3 +97,25 @@ def test_the_decoder_has_no_memory_for_more_than_a_slice(tmp_path):
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "MemoryError" in done.stderr
+
+
+def test_two_threads_that_are_lenient_leave_the_checks_and_warnings_as_they_were():
+    def checks():
+        return settings.reading_validation_mode, settings.writing_validation_mode, list(warnings.filters)
+
+    def read():
+        with lenient():
+            inside.set()
+            left.wait(30)
+            seen.append(checks()[:2])
+
+    before, seen = checks(), []
+    inside, left = threading.Event(), threading.Event()
+    other = threading.Thread(target=read)
+    with lenient():
+        other.start()
+        assert not inside.wait(0.5), "two at once"
+    left.set()
+    other.join(30)
+    assert seen == [(IGNORE, IGNORE)]
+    assert checks() == before

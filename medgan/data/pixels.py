@@ -50,6 +50,7 @@ _SYNTAX = 0x00020010  # the tag of the transfer syntax
 _SLICE_SECONDS = 4  # of processor time, for one slice
 _SLICE_BYTES = 400 * 2**20  # of addresses, above what the process has when it starts
 _AGAIN = "copy or export it again"
+_leniency = threading.RLock()  # warnings and pydicom's checks are set for all threads: one at a time puts them back
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ def read_pixels(files: Sequence[Path], layouts: Sequence[Layout]) -> Iterator[np
 
 @contextmanager
 def lenient() -> Iterator[None]:
-    """Headers of scanners as they are: values that are too long or of the wrong kind are many."""
-    with warnings.catch_warnings(), disable_value_validation():
+    """Headers of scanners as they are: values that are too long or of the wrong kind are many. One thread at a time."""
+    with _leniency, warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         yield
 
