@@ -89,11 +89,11 @@ class Browser:
         os.write(self._write, json.dumps(message).encode() + b"\0")
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            for answer in self._receive(end - time.monotonic()):
-                if answer.get("id") == number:
-                    assert "error" not in answer, f"{method}: {answer['error']}"
-                    return dict(answer["result"])
-                self.events.append(answer)
+            came = self._receive(end - time.monotonic())
+            self.events.extend(one for one in came if "id" not in one)  # those behind the answer too
+            for answer in (one for one in came if one.get("id") == number):
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                return dict(answer["result"])
         raise TimeoutError(f"{method}: no answer in {seconds:g} s")
 
     def _receive(self, seconds: float) -> list[dict[str, Any]]:
