@@ -5,7 +5,7 @@
     python3 scripts/benchmark.py --run runs/demo          and what needs one: the first step, ranks, translation
     python3 scripts/benchmark.py --run runs/demo --other runs/demo_bf16    and two runs beside each other (`precision`)
     python3 scripts/benchmark.py --page                   and docs/results/performance.md, .json and .png after each
-                                                          part; parts that were measured before keep their figures
+                                                          part; other parts and other machines keep their figures
     python3 scripts/benchmark.py --quick                  the smallest sizes, one round: whether all of it runs here
 
 Leave the machine alone meanwhile. On a GPU the step is measured at 128^3, too (`step_gpu`), by CUDA events.
@@ -40,7 +40,7 @@ def main() -> None:
     os.chdir(ROOT)
     options = arguments()
     found: dict[str, list[Row]] = {}
-    from benchmark_page import processor, write_page
+    from benchmark_page import joined, processor, write_page
 
     record = PAGE.with_suffix(".json")
     before = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
@@ -48,7 +48,7 @@ def main() -> None:
         found[name] = [{"on": processor(), **row} for row in PARTS[name](options)]
         print(f"{name}\n" + table(found[name]), flush=True)
         if options.page:
-            write_page(PAGE, before | found)
+            write_page(PAGE, before | {part: joined(before.get(part, ()), rows) for part, rows in found.items()})
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -34,15 +35,26 @@ def write_page(page: Path, found: Found) -> None:
     measured = [row for name in _STEPS for row in found.get(name, ())]
     sections = {steps: measured} | {section: found.get(name, ()) for name, section in SECTIONS.items()}
     for section, rows in sections.items():
-        if rows:
-            title, *rest = section(rows)
-            places = dict.fromkeys(row["on"] for row in rows)
-            lines += ["", title, "", f"On {' and '.join(places)}.", *rest]
+        for number, (place, some) in enumerate(by_machine(rows).items()):
+            told = section(some)
+            start = next(row for row, line in enumerate(told) if line.startswith("|"))
+            lines += ["", *(told[:start] if number == 0 else ()), f"On {place}:", "", *told[start:]]
     if any(found.get(name) for name in ("growth", "translation", "supply")):
         draw(page.with_suffix(".png"), found)
         lines += ["", "## How cost grows", "", f"![Curves of the rows in the JSON]({page.stem}.png)"]
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
     page.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def joined(before: Sequence[Row], now: Sequence[Row]) -> list[Row]:
+    """The rows of a part as measured now, after those that other machines gave."""
+    places = {row["on"] for row in now}
+    return [row for row in before if row["on"] not in places] + list(now)
+
+
+def by_machine(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows that each machine gave."""
+    return {place: [row for row in rows if row["on"] == place] for place in dict.fromkeys(row["on"] for row in rows)}
 
 
 def processor() -> str:
@@ -211,10 +223,10 @@ def draw(picture: Path, found: Found) -> None:
     from matplotlib import pyplot as plt
 
     panels = {
-        against_patch: [row for row in found.get("growth", ()) if "channels" not in row],
-        against_channels: [row for row in found.get("growth", ()) if "channels" in row],
-        against_volume: [row for row in found.get("translation", ()) if row["what"].startswith("generator")],
-        against_workers: [row for row in found.get("supply", ()) if row["format"].startswith("medgan")],
+        against_patch: [row for row in latest(found, "growth") if "channels" not in row],
+        against_channels: [row for row in latest(found, "growth") if "channels" in row],
+        against_volume: [row for row in latest(found, "translation") if row["what"].startswith("generator")],
+        against_workers: [row for row in latest(found, "supply") if row["format"].startswith("medgan")],
     }
     measured = {panel: rows for panel, rows in panels.items() if rows}
     figure, axes = plt.subplots(1, len(measured), figsize=(3.6 * len(measured), 3.2), constrained_layout=True)
@@ -222,6 +234,11 @@ def draw(picture: Path, found: Found) -> None:
         panel(axis, rows)
     figure.savefig(picture, dpi=110)
     plt.close(figure)
+
+
+def latest(found: Found, name: str) -> list[Row]:
+    """The rows of the machine that measured a part last."""
+    return list(by_machine(found.get(name, ())).values())[-1] if found.get(name) else []
 
 
 def against_patch(axis: Any, rows: Sequence[Row]) -> None:
@@ -244,9 +261,11 @@ def against_volume(axis: Any, rows: Sequence[Row]) -> None:
     """A line per method."""
     for method in dict.fromkeys(row["method"] for row in rows):
         same = [row for row in rows if row["method"] == method]
-        voxels = [row["size"][0] * row["size"][1] * row["size"][2] for row in same]
-        axis.plot(voxels, [row["seconds"] for row in same], "o-", label=method)
-    axis.set(title="Translation against volume", xlabel="voxels", ylabel="seconds", xlim=(0, None), ylim=(0, None))
+        millions = [math.prod(row["size"]) / 1e6 for row in same]
+        axis.plot(millions, [row["seconds"] for row in same], "o-", label=method)
+    axis.set(
+        title="Translation against volume", xlabel="million voxels", ylabel="seconds", xlim=(0, None), ylim=(0, None)
+    )
     axis.legend(fontsize=7)
 
 

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from medgan.config import Component, bind
 from medgan.networks.blocks import recompute_blocks
 from medgan.networks.compiled import compile_networks
-from medgan.networks.small_maps import halve_small_maps
+from medgan.networks.fast_convolutions import fast_convolutions
 from medgan.recipes import RECIPES, CycleGAN, Recipe, SegCycleGAN
 
 NETS = {
@@ -84,7 +84,7 @@ def step_of(recipe: Recipe, way: str, device: torch.device) -> Step:
         assert isinstance(recipe, CycleGAN | SegCycleGAN)
         inner: Step = PlainStep(recipe)
     else:
-        halve_small_maps(recipe)
+        fast_convolutions(recipe)
         if choice.get("compile"):
             compile_networks(recipe.networks())
         inner = lambda batch: recipe.training_step(batch, _PROGRESS)  # noqa: E731

@@ -16,7 +16,7 @@ from medgan.networks import UNetGenerator
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 
 import benchmark
-from benchmark_page import write_page
+from benchmark_page import joined, write_page
 from benchmark_step import batch_of, build, matrix_rate, measure
 from benchmark_supply import medgan_patches
 from plain_step import PlainStep
@@ -162,9 +162,20 @@ def test_a_page_holds_what_was_measured_and_nothing_else(tmp_path: Path) -> None
     text = (tmp_path / "page.md").read_text()
     assert "| cyclegan | 8 x 8 x 8 | medgan | 1 [1, 1] | 2 | 3.00 | 0.50 | 50% |" in text
     assert "1.0e-02 (`D/A`)" in text
-    assert "## The step\n\nOn 2 cores of a machine.\n" in text
+    assert "\n\nOn 2 cores of a machine:\n\n| recipe |" in text
     assert "The supply" not in text
     assert matrix_rate(torch.float32, CPU, 64) > 0
+
+
+def test_another_machine_s_rows_stay_beside_those_measured_now(tmp_path: Path) -> None:
+    before = [row | {"on": "another"} for row in made_up("start_up")] + made_up("start_up")
+    now = [row | {"median_s": 0.125} for row in made_up("start_up")]
+    rows = joined(before, now)
+    assert [(row["on"], row["median_s"]) for row in rows] == [("another", 0.2), ("2 cores of a machine", 0.125)]
+    write_page(tmp_path / "page.md", {"start_up": rows})
+    text = (tmp_path / "page.md").read_text()
+    assert text.count("## Start of the command line") == 1
+    assert "On another:\n\n| command | seconds |\n|---|---:|\n| medgan --help | 0.2 |\n\nOn 2 cores" in text
 
 
 def test_the_share_of_waiting_is_of_the_whole_training(tmp_path: Path) -> None:

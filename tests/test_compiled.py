@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from medgan.config import Component, InputError
 from medgan.networks.blocks import SpatialDims, conv, recompute_blocks, refuse_wrong_gradients
 from medgan.networks.compiled import compile_networks
-from medgan.networks.small_maps import halve_small_maps
+from medgan.networks.fast_convolutions import fast_convolutions
 from medgan.recipes import CycleGAN, Recipe, SegCycleGAN
 from medgan.recipes.segmentation import Segmentation
 from medgan.rundir import RunDir
@@ -162,7 +162,7 @@ def test_a_recipe_s_step_is_the_same(make: Callable[[], Recipe], caplog: pytest.
         torch.manual_seed(1)
         recipes.append(make().train())
         refuse_wrong_gradients(recipes[-1])
-        halve_small_maps(recipes[-1])
+        fast_convolutions(recipes[-1])
     compiled, plain = recipes
     compile_networks(compiled.networks(), "aot_eager")
     with caplog.at_level(logging.WARNING):

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from medgan.losses import OBJECTIVES, gradient_difference, soft_dice_cross_entropy
+from medgan.losses import OBJECTIVES, gradient_difference, mind_difference, soft_dice_cross_entropy
+from medgan.losses.consistency import mind
 
 
 def test_an_undecided_discriminator_pays_log_four() -> None:
@@ -91,3 +92,31 @@ def test_gradient_difference_counts_missing_edges_and_ignores_their_sign() -> No
     assert gradient_difference(step, -step) == 0
     blank = torch.zeros_like(step)
     assert gradient_difference(step, blank).item() == pytest.approx((4 / 12) / 2)  # 4 of 12 steps along x, none along y
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_mind_tells_where_edges_are_and_not_which_way_or_how_far_they_go(axes: int) -> None:
+    step = torch.zeros(1, 1, *(8,) * axes)
+    step[..., 4:] = 1.0
+    told = mind(step)
+    assert told.shape == (1, 2 * axes, *(8,) * axes)
+    assert torch.allclose(told, mind(-0.5 * step), atol=1e-6)
+    assert (told[..., :2] == 1).all(), "flat: every neighbour is alike"
+    # the neighbour across the edge alone differs: V is D over the number of neighbours
+    assert told[0, -1, ..., 3].flatten()[0].item() == pytest.approx(math.exp(-2 * axes * (1 / 3) / (2 / 3)))
+    assert (told[:, : 2 * axes - 2] == 1).all()
+    moved = step.roll(2, dims=-1)
+    moved[..., :2] = 0.0
+    assert mind_difference(step, 3 * step) == pytest.approx(0.0, abs=1e-6)
+    assert mind_difference(step, moved) > 0.1
+
+
+def test_mind_takes_noise_for_flat_and_passes_gradients() -> None:
+    draw = torch.Generator().manual_seed(0)
+    noise = (0.002 * torch.randn(2, 1, 12, 12, generator=draw)).requires_grad_()
+    assert mind(noise).min() > 0.98
+    edge = torch.zeros(2, 1, 12, 12)
+    edge[:, :, 6:] = 1.0
+    mind_difference(noise, edge).backward()
+    assert noise.grad is not None
+    assert noise.grad.abs().sum() > 0

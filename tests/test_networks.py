@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from medgan.config import Component, InputError, bind
 from medgan.networks import DISCRIMINATORS, GENERATORS, SEGMENTORS, PatchGAN, UNetGenerator
@@ -13,13 +14,15 @@ from medgan.networks.blocks import (
     ChannelNorm,
     InstanceNorm,
     PlacedConv,
+    PointwiseConv,
     Upsample,
+    conv,
     crop_to,
     pad_to_multiple,
     recompute_blocks,
     refuse_wrong_gradients,
 )
-from medgan.networks.small_maps import halve_small_maps
+from medgan.networks.fast_convolutions import fast_convolutions
 
 SIZES = {2: (21, 18), 3: (13, 10, 7)}
 
@@ -153,20 +156,48 @@ def test_recomputed_blocks_keep_less_and_give_the_same_gradients(make: Callable[
     assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
 
 
-@pytest.mark.parametrize(("size", "stride"), [((6, 5, 4), 1), ((8, 6, 5), 2), ((5, 5, 5), 1)])
-def test_a_small_map_in_two_halves_is_convolved_as_one(size: tuple[int, int, int], stride: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "stride", "handed_on"),
+    [
+        ((6, 5, 4), 1, (2, 3, 5, 5, 4)),  # in halves
+        ((8, 6, 5), 2, (2, 3, 5, 6, 5)),
+        ((5, 5, 5), 1, (1, 3, 5, 5, 5)),  # as it is
+        ((84, 84, 3), 1, (1, 3, 86, 84, 3)),  # with its border
+        ((84, 84, 3), 2, (1, 3, 84, 84, 3)),
+    ],
+)
+def test_a_map_in_halves_or_with_its_border_is_convolved_as_it_is(
+    size: tuple[int, int, int], stride: int, handed_on: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    seen: list[tuple[int, ...]] = []
+    convolve = F.conv3d
+    monkeypatch.setattr(F, "conv3d", lambda x, *rest: (seen.append(tuple(x.shape)), convolve(x, *rest))[1])
     torch.manual_seed(0)
     whole = torch.nn.Sequential(torch.nn.Conv3d(3, 4, 3, stride=stride, padding=1))
-    halves = copy.deepcopy(whole)
-    halve_small_maps(halves)
+    fast = copy.deepcopy(whole)
+    fast_convolutions(fast)
     gradients = []
-    for network in (whole, halves):
+    for network in (whole, fast):
         x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1)).requires_grad_()
         y = network(x)
         y.square().sum().backward()
         gradients.append([y, x.grad, *(p.grad for p in network.parameters())])
     for one, two in zip(*gradients, strict=True):
-        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5 * float(one.detach().abs().max()))
+    assert seen[-1] == handed_on
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_pointwise_convolution_is_one_in_any_layout(memory_format: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    pointwise, ordinary = conv(3, 6, 4, 1), torch.nn.Conv3d(6, 4, 1)
+    assert isinstance(pointwise, PointwiseConv)
+    pointwise.load_state_dict(ordinary.state_dict())
+    x = torch.randn(2, 6, 5, 4, 3).contiguous(memory_format=memory_format)
+    y, truth = pointwise(x), ordinary(x)
+    torch.testing.assert_close(y, truth)
+    assert y.is_contiguous(memory_format=memory_format)
 
 
 def test_a_network_without_blocks_has_none_to_recompute() -> None:

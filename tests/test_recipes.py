@@ -22,6 +22,7 @@ SMALL = {
     "generator_net": Component(name="unet", channels=8, levels=1),
     "discriminator_net": Component(name="patchgan", channels=8, layers=1),
 }
+ALIKE = {"lambda_identity": 1.0, "lambda_gradient": 1.0, "lambda_mind": 1.0}
 SEGMENTOR = Component(name="segresnet", channels=8, levels=1)
 NOISE = {"generator_net": Component(name="dcgan", channels=4), "latent_dim": 3}
 BATCH_NORM = {"discriminator_net": Component(name="dcgan", channels=4, norm="batch")}
@@ -49,10 +50,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "judged_frames": 2,
         "critic_steps": 2,
     },
-    "cyclegan": SMALL | {"lambda_identity": 1.0, "lambda_gradient": 1.0, "pool_size": 2},
+    "cyclegan": SMALL | ALIKE | {"pool_size": 2},
     "conditional_cyclegan": SMALL | {"lambda_identity": 1.0, "pool_size": 2},
-    "seg_cyclegan": SMALL
-    | {"segmentor_net": SEGMENTOR, "lambda_identity": 1.0, "lambda_gradient": 1.0, "pool_size": 2},
+    "seg_cyclegan": SMALL | ALIKE | {"segmentor_net": SEGMENTOR, "pool_size": 2},
     "segmentation": {"segmentor_net": SEGMENTOR},
     "pix2pix": SMALL | {"lambda_gradient": 1.0},
     "cut": SMALL | {"places": 512, "features": 8},
@@ -229,7 +229,7 @@ def test_the_segmentation_term_follows_its_schedule() -> None:
 
 def test_the_generators_learn_from_labels_through_frozen_segmentors() -> None:
     recipe = make("seg_cyclegan", 2, lambda_adv=0.0, lambda_cycle=0.0, seg_start=0.0, seg_ramp=0.0, seg_fakes_start=1.0)
-    recipe.lambda_identity = recipe.lambda_gradient = 0.0
+    recipe.lambda_identity = recipe.lambda_gradient = recipe.lambda_mind = 0.0
     recipe.update = lambda player, losses, **_: (  # type: ignore[method-assign]
         torch.stack([loss.float() for loss in losses.values()]).sum().backward() if player == "G" else None
     )
@@ -285,18 +285,20 @@ def test_images_of_different_channels_cannot_be_given_back() -> None:
         make("cyclegan", 2, warmup=0.1, channels_B=2)
 
 
-def test_cyclegan_s_discriminators_see_noise_that_fades_and_its_generators_none(
+def test_cyclegan_s_discriminators_see_noise_that_fades_and_what_goes_back_noise_that_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[tuple[float, float]] = []
 
-    def noisy(samples: torch.Tensor, std: float, progress: float) -> torch.Tensor:
+    def noisy(samples: torch.Tensor, std: float, progress: float = 0.0) -> torch.Tensor:
         seen.append((std, progress))
         return samples
 
     monkeypatch.setattr("medgan.recipes.cyclegan.noisy", noisy)
-    step(make("cyclegan", 2, instance_noise=0.2), 0, 2, progress=0.75)
-    assert seen == [(0.2, 0.75)] * 6  # two fakes for G; two reals and two fakes for D
+    step(make("cyclegan", 2, instance_noise=0.2, cycle_noise=0.1), 0, 2, progress=0.75)
+    assert seen.count((0.2, 0.75)) == 6  # two fakes for G; two reals and two fakes for D
+    assert seen.count((0.1, 0.0)) == 2
+    assert len(seen) == 8
 
 
 def test_the_learning_rate_is_constant_and_then_falls_to_nothing() -> None:

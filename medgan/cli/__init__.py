@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from medgan.cli.cases import cases
 from medgan.cli.check import check
@@ -25,7 +26,23 @@ from medgan.cli.translate import translate
 
 __all__ = ["app", "guarded", "main", "run"]
 
+
+class Verbs(TyperGroup):
+    """The list of verbs as plain text: loading rich for its frames takes longer than all the rest of ``--help``."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Usage, what it is, options, verbs."""
+        self.rich_markup_mode = None
+        super().format_help(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Each verb with its whole first sentence."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.get_short_help_str(1000)) for name, verb in self.commands.items()])
+
+
 app = typer.Typer(
+    cls=Verbs,
     help="Translate 3D medical volumes between modalities with segmentation-consistent GANs.",
     epilog="Exit codes: 0 fine, 1 something in the input to mend (one line says what), 2 a bug.",
     pretty_exceptions_enable=False,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from medgan.config import Component, InputError
-from medgan.losses import OBJECTIVES, ObjectiveName, gradient_difference
+from medgan.losses import OBJECTIVES, ObjectiveName, gradient_difference, mind_difference
 from medgan.networks import SpatialDims
 from medgan.recipes.parts import (
     Discriminator,
@@ -63,6 +63,9 @@ class CycleGAN(Recipe):
         lambda_gradient: Annotated[
             float, Field(ge=0, description="weight of equal edge strength of source and translation; 0: off")
         ] = 0.0,
+        lambda_mind: Annotated[
+            float, Field(ge=0, description="weight of edges in the same places, by MIND (Yang 2018); 0: off")
+        ] = 0.0,
         warmup: Annotated[
             float,
             Field(
@@ -73,6 +76,14 @@ class CycleGAN(Recipe):
             ),
         ] = 0.0,
         instance_noise: InstanceNoise = 0.0,
+        cycle_noise: Annotated[
+            float,
+            Field(
+                ge=0,
+                description="noise on translations before they go back, std: nothing can hide in their fine grain "
+                "(Bashkirova 2019); 0: off",
+            ),
+        ] = 0.0,
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for each discriminator, images")] = 50,
         lr: Annotated[float, Field(gt=0, description="Adam's initial learning rate, generators")] = 2e-4,
         lr_discriminator: Annotated[
@@ -96,7 +107,8 @@ class CycleGAN(Recipe):
         self.game = OBJECTIVES[objective]
         self.lambda_adv, self.lambda_cycle = lambda_adv, lambda_cycle
         self.lambda_identity, self.lambda_gradient = lambda_identity, lambda_gradient
-        self.warmup, self.instance_noise = warmup, instance_noise
+        self.lambda_mind = lambda_mind
+        self.warmup, self.instance_noise, self.cycle_noise = warmup, instance_noise, cycle_noise
         self.optimizers = {
             "G": adam([self.G_AB, self.G_BA], lr, beta1),
             "D": adam([self.D_A, self.D_B], lr_discriminator, beta1),
@@ -111,13 +123,16 @@ class CycleGAN(Recipe):
         def seen(images: Tensor) -> Tensor:
             return noisy(images, self.instance_noise, progress)
 
+        def sent(images: Tensor) -> Tensor:
+            return noisy(images, self.cycle_noise)
+
         with frozen(self.D_A, self.D_B):
             fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
             losses_G = {
                 "G/adv_B": self.lambda_adv * self.game.generator(self.D_B(seen(fake_B))),
                 "G/adv_A": self.lambda_adv * self.game.generator(self.D_A(seen(fake_A))),
-                "G/cycle_A": self.lambda_cycle * l1_loss(self.G_BA(fake_B), real_A),  # Equation 2
-                "G/cycle_B": self.lambda_cycle * l1_loss(self.G_AB(fake_A), real_B),
+                "G/cycle_A": self.lambda_cycle * l1_loss(self.G_BA(sent(fake_B)), real_A),  # Equation 2
+                "G/cycle_B": self.lambda_cycle * l1_loss(self.G_AB(sent(fake_A)), real_B),
             }
             if self.lambda_identity:  # section 5.2
                 losses_G["G/idt_A"] = self.lambda_identity * l1_loss(self.G_BA(real_A), real_A)
@@ -125,6 +140,9 @@ class CycleGAN(Recipe):
             if self.lambda_gradient:
                 losses_G["G/gradient_A"] = self.lambda_gradient * gradient_difference(fake_B, real_A)
                 losses_G["G/gradient_B"] = self.lambda_gradient * gradient_difference(fake_A, real_B)
+            if self.lambda_mind:
+                losses_G["G/mind_A"] = self.lambda_mind * mind_difference(fake_B, real_A)
+                losses_G["G/mind_B"] = self.lambda_mind * mind_difference(fake_A, real_B)
             self.update("G", losses_G)
         past_A, past_B = self.pool_A(fake_A.detach()), self.pool_B(fake_B.detach())
         losses_D = {

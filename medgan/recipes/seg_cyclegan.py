@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from medgan.config import Component
-from medgan.losses import OBJECTIVES, UNLABELLED, ObjectiveName, gradient_difference, soft_dice_cross_entropy
+from medgan.losses import (
+    OBJECTIVES,
+    UNLABELLED,
+    ObjectiveName,
+    gradient_difference,
+    mind_difference,
+    soft_dice_cross_entropy,
+)
 from medgan.networks import SpatialDims
 from medgan.recipes.parts import (
     Discriminator,
@@ -71,6 +78,9 @@ class SegCycleGAN(Recipe):
         lambda_gradient: Annotated[
             float, Field(ge=0, description="weight of equal edge strength of source and translation; 0: off")
         ] = 0.0,
+        lambda_mind: Annotated[
+            float, Field(ge=0, description="weight of edges in the same places, by MIND (Yang 2018); 0: off")
+        ] = 0.0,
         beta_seg: Annotated[float, Field(ge=0, description="weight of the segmentation terms of G")] = 1.0,
         seg_warmup: Annotated[
             float, Field(ge=0, le=1, description="share of the training in which only S learns, on real images")
@@ -114,6 +124,7 @@ class SegCycleGAN(Recipe):
         self.game = OBJECTIVES[objective]
         self.lambda_adv, self.lambda_cycle = lambda_adv, lambda_cycle
         self.lambda_identity, self.lambda_gradient = lambda_identity, lambda_gradient
+        self.lambda_mind = lambda_mind
         self.beta_seg, self.seg_start, self.seg_ramp = beta_seg, seg_start, seg_ramp
         self.seg_warmup = seg_warmup
         self.seg_fakes_start, self.seg_fakes_weight = seg_fakes_start, seg_fakes_weight
@@ -157,6 +168,9 @@ class SegCycleGAN(Recipe):
             if self.lambda_gradient:
                 losses_G["G/gradient_A"] = self.lambda_gradient * gradient_difference(fake_B, real_A)
                 losses_G["G/gradient_B"] = self.lambda_gradient * gradient_difference(fake_A, real_B)
+            if self.lambda_mind:
+                losses_G["G/mind_A"] = self.lambda_mind * mind_difference(fake_B, real_A)
+                losses_G["G/mind_B"] = self.lambda_mind * mind_difference(fake_A, real_B)
             self.update("G", losses_G)
         fake_A, fake_B = fake_A.detach(), fake_B.detach()
         losses_D = {

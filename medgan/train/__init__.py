@@ -13,7 +13,7 @@ from medgan.device import choose_device, is_bf16
 from medgan.lock import hold
 from medgan.networks.blocks import recompute_blocks, refuse_wrong_gradients
 from medgan.networks.compiled import compile_networks
-from medgan.networks.small_maps import halve_small_maps
+from medgan.networks.fast_convolutions import fast_convolutions
 from medgan.recipes import RECIPES, Recipe
 from medgan.rundir import RunDir
 from medgan.train.finite import Fault, NotFiniteError
@@ -83,7 +83,7 @@ def _begun(
     recipe.average_gradients = ranks.average_gradients
     recipe.to(ranks.fabric.device)
     refuse_wrong_gradients(recipe)
-    halve_small_maps(recipe)
+    fast_convolutions(recipe)
     _spare_memory(recipe, recipe_choice.name, options)
     if options.compile:
         _compile(recipe, recipe_choice.name)
