@@ -26,18 +26,24 @@ def fast_convolutions(network: nn.Module) -> None:
     """
     for module in network.modules():
         if type(module) is nn.Conv3d:
-            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+            way = _small_or_bordered if _gains_by_a_border(module) else _small
+            module.forward = MethodType(way, module)  # type: ignore[method-assign]
 
 
-def _forward(layer: nn.Conv3d, x: Tensor) -> Tensor:
-    if _is_free(layer, x) and len(x) == 1 and x.shape[1] * x.shape[2] * x.shape[3] <= _SMALL:
-        if _has_halves(layer, x):
-            return _in_halves(layer, x)
-    elif _is_free(layer, x) and _gains_by_a_border(layer):
-        border = int(layer.padding[0])
-        padded = F.pad(x, (0, 0, 0, 0, border, border))
-        return F.conv3d(padded, layer.weight, layer.bias, layer.stride, (0, *layer.padding[1:]))
-    return nn.Conv3d.forward(layer, x)
+def _small(layer: nn.Conv3d, x: Tensor) -> Tensor:
+    whole = not (_is_small(x) and _is_free(layer, x) and _has_halves(layer, x))
+    return nn.Conv3d.forward(layer, x) if whole else _in_halves(layer, x)
+
+
+def _small_or_bordered(layer: nn.Conv3d, x: Tensor) -> Tensor:
+    if _is_small(x) or not _is_free(layer, x) or not torch.is_grad_enabled():
+        return _small(layer, x)
+    padded = F.pad(x, (0, 0, 0, 0, int(layer.padding[0]), int(layer.padding[0])))
+    return F.conv3d(padded, layer.weight, layer.bias, layer.stride, (0, *layer.padding[1:]))
+
+
+def _is_small(x: Tensor) -> bool:
+    return len(x) == 1 and x.shape[1] * x.shape[2] * x.shape[3] <= _SMALL
 
 
 def _is_free(layer: nn.Conv3d, x: Tensor) -> bool:
@@ -54,11 +60,9 @@ def _has_halves(layer: nn.Conv3d, x: Tensor) -> bool:
 
 
 def _gains_by_a_border(layer: nn.Conv3d) -> bool:
-    is_plain = (
-        set(layer.stride) == {1} and layer.padding[0] != 0 and max(layer.in_channels, layer.out_channels) <= _NARROW
-    )
-    has_kernel = torch.backends.cpu.get_cpu_capability() == "AVX2"  # and not more
-    return is_plain and has_kernel and layer.in_channels > 1 and torch.is_grad_enabled()
+    is_narrow = 1 < layer.in_channels <= _NARROW and layer.out_channels <= _NARROW
+    is_padded = set(layer.stride) == {1} and layer.padding[0] not in (0, "v")  # of "valid"
+    return is_narrow and is_padded and torch.backends.cpu.get_cpu_capability() == "AVX2"  # and no more than that
 
 
 def _in_halves(layer: nn.Conv3d, x: Tensor) -> Tensor:
