@@ -76,14 +76,6 @@ class CycleGAN(Recipe):
             ),
         ] = 0.0,
         instance_noise: InstanceNoise = 0.0,
-        cycle_noise: Annotated[
-            float,
-            Field(
-                ge=0,
-                description="noise on translations before they go back, std: nothing can hide in their fine grain "
-                "(Bashkirova 2019); 0: off",
-            ),
-        ] = 0.0,
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for each discriminator, images")] = 50,
         lr: Annotated[float, Field(gt=0, description="Adam's initial learning rate, generators")] = 2e-4,
         lr_discriminator: Annotated[
@@ -108,7 +100,7 @@ class CycleGAN(Recipe):
         self.lambda_adv, self.lambda_cycle = lambda_adv, lambda_cycle
         self.lambda_identity, self.lambda_gradient = lambda_identity, lambda_gradient
         self.lambda_mind = lambda_mind
-        self.warmup, self.instance_noise, self.cycle_noise = warmup, instance_noise, cycle_noise
+        self.warmup, self.instance_noise = warmup, instance_noise
         self.optimizers = {
             "G": adam([self.G_AB, self.G_BA], lr, beta1),
             "D": adam([self.D_A, self.D_B], lr_discriminator, beta1),
@@ -123,16 +115,13 @@ class CycleGAN(Recipe):
         def seen(images: Tensor) -> Tensor:
             return noisy(images, self.instance_noise, progress)
 
-        def sent(images: Tensor) -> Tensor:
-            return noisy(images, self.cycle_noise)
-
         with frozen(self.D_A, self.D_B):
             fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
             losses_G = {
                 "G/adv_B": self.lambda_adv * self.game.generator(self.D_B(seen(fake_B))),
                 "G/adv_A": self.lambda_adv * self.game.generator(self.D_A(seen(fake_A))),
-                "G/cycle_A": self.lambda_cycle * l1_loss(self.G_BA(sent(fake_B)), real_A),  # Equation 2
-                "G/cycle_B": self.lambda_cycle * l1_loss(self.G_AB(sent(fake_A)), real_B),
+                "G/cycle_A": self.lambda_cycle * l1_loss(self.G_BA(fake_B), real_A),  # Equation 2
+                "G/cycle_B": self.lambda_cycle * l1_loss(self.G_AB(fake_A), real_B),
             }
             if self.lambda_identity:  # section 5.2
                 losses_G["G/idt_A"] = self.lambda_identity * l1_loss(self.G_BA(real_A), real_A)

@@ -30,7 +30,7 @@ def pack(samples: Tensor, packing: int) -> Tensor:
     return samples.reshape(-1, packing * samples.shape[1], *samples.shape[2:])
 
 
-def noisy(samples: Tensor, std: float, progress: float = 0.0) -> Tensor:
+def noisy(samples: Tensor, std: float, progress: float) -> Tensor:
     """Samples with normal noise whose std falls linearly to 0 over the training: two distributions then overlap.
 
     Sonderby et al., "Amortised MAP Inference for Image Super-resolution", 2017, section 3.3.
