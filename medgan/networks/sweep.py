@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from medgan.networks.blocks import ChannelNorm, crop_to, pad_to_multiple
+from medgan.networks.blocks import ChannelNorm, crop_to, over_channels, pad_to_multiple
 from medgan.networks.frozen import FrozenNorm
 from medgan.networks.slabs import AXIS, Crop, Layer, Pad, Sliding, Voxelwise, size_in_bytes
 
@@ -101,7 +101,7 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=(pad_to_multiple, crop_to))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _VOXELWISE_MODULES) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (*_VOXELWISE_MODULES, nn.Conv3d)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def sweepable(network: nn.Module, probe: Tensor, slab: int) -> Sweep | None:
@@ -201,14 +201,14 @@ def _call(node: fx.Node, modules: Mapping[str, nn.Module], known: Values) -> Cal
     if node.op == "call_module":
         module, (source, *_) = modules[str(node.target)], node.all_input_nodes
         if isinstance(module, nn.Conv3d) and module.groups == 1:
-            return lambda values: _over_channels(module, values[source])
+            return lambda values: over_channels(module, values[source])
         if not isinstance(module, (*_VOXELWISE_MODULES, nn.Conv3d)):
             raise SweepError(type(module).__name__)
         return lambda values: cast(Tensor, module(values[source]))
     is_method = node.op == "call_method" and node.target in _VOXELWISE_METHODS
     is_function = node.op == "call_function" and node.target in _VOXELWISE_FUNCTIONS
-    over_channels = node.target not in (torch.cat, "any") or (*node.args[1:], node.kwargs.get("dim"))[0] == 1
-    if not (is_method or is_function) or not over_channels:
+    is_over_channels = node.target not in (torch.cat, "any") or (*node.args[1:], node.kwargs.get("dim"))[0] == 1
+    if not (is_method or is_function) or not is_over_channels:
         raise SweepError(f"{node.op} {node.target}")
 
     def compute(values: Values) -> Tensor:
@@ -218,11 +218,6 @@ def _call(node: fx.Node, modules: Mapping[str, nn.Module], known: Values) -> Cal
         return cast(Callable[..., Tensor], node.target)(*args, **kwargs)
 
     return compute
-
-
-def _over_channels(module: nn.Conv3d, x: Tensor) -> Tensor:
-    """A 1 x 1 x 1 convolution as a product of matrices: ten times as fast on one thread of a processor."""
-    return F.linear(x.movedim(1, -1), module.weight.flatten(1), module.bias).movedim(-1, 1)
 
 
 def _build(node: fx.Node, modules: Mapping[str, nn.Module]) -> Build | None:
