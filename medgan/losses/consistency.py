@@ -45,7 +45,7 @@ def mind_difference(first: Tensor, second: Tensor, noise_floor: float = 0.05) ->
     """How far the structure of two images ``(B, C, *S)`` of the same size differs, whatever their contrasts, a scalar.
 
     The mean absolute difference of their `mind`. Yang et al., "Unpaired Brain MR-to-CT Synthesis using a
-    Structure-Constrained CycleGAN", 2018, Equation 5.
+    Structure-Constrained CycleGAN", 2018.
 
     Args:
         first: images of one modality.
@@ -61,8 +61,8 @@ def mind(images: Tensor, noise_floor: float = 0.05) -> Tensor:
     For each neighbour along the axes ``exp(-(D - min D) / V)``, where D is the mean squared difference of the 3-wide
     cubes around a voxel and around that neighbour, and V the mean D of all neighbours: 1 where the image goes on as it
     is, near 0 across an edge, whichever way the contrast goes. Heinrich et al., "MIND: Modality independent
-    neighbourhood descriptor for multi-modal deformable registration", 2012, Equation 4, with the six-neighbourhood and
-    a floor under V of ``noise_floor`` squared, without which noise is structure.
+    neighbourhood descriptor for multi-modal deformable registration", 2012, with the six-neighbourhood and a floor
+    under V of ``noise_floor`` squared, without which noise is structure.
     """
     pool = (F.avg_pool2d, F.avg_pool3d)[images.ndim - 4]
     distances = []

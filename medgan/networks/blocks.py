@@ -35,7 +35,7 @@ def over_channels(layer: nn.Conv3d, x: Tensor) -> Tensor:
 class PointwiseConv(nn.Conv3d):
     """A 1 x 1 x 1 convolution; of channels-last maps on a processor a matrix product.
 
-    There torch would copy the map, unfold it, and take four times as long.
+    There torch would copy the map, unfold it, and take three to four times as long.
     """
 
     def forward(self, input: Tensor) -> Tensor:
