@@ -58,11 +58,14 @@ def by_machine(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def processor() -> str:
-    """How many cores of which kind, as the system names it."""
+    """How many cores of which kind, as the system names it, and its widest instructions."""
     info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    kind = names[0].partition(":")[2].strip() if names else platform.machine()
-    return f"{os.cpu_count()} cores of {kind}"
+    lines = (info.read_text() if info.exists() else "").splitlines()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    has = facts.get("flags", "").split()
+    widest = [name for flag, name in (("avx512f", "AVX-512"), ("amx_bf16", "AMX")) if flag in has]
+    kind = facts.get("model name", platform.machine())
+    return f"{os.cpu_count()} cores of {kind}" + (f" ({', '.join(widest)})" if widest else "")
 
 
 def steps(rows: Sequence[Row]) -> list[str]:
