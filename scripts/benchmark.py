@@ -3,7 +3,7 @@
     python3 scripts/benchmark.py                          everything that needs no trained run; about 15 minutes
     python3 scripts/benchmark.py --only step,supply       some parts of it (PARTS)
     python3 scripts/benchmark.py --run runs/demo          and what needs one: the first step, ranks, translation
-    python3 scripts/benchmark.py --run runs/demo --other runs/demo_bf16    and two runs beside each other (`precision`)
+    python3 scripts/benchmark.py --run runs/demo --other runs/demo_float32    and two runs side by side (`precision`)
     python3 scripts/benchmark.py --page                   and docs/results/performance.md, .json and .png after each
                                                           part; other parts and other machines keep their figures
     python3 scripts/benchmark.py --quick                  the smallest sizes, one round: whether all of it runs here
@@ -273,7 +273,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "translation": translation,
     "precision": precision,
 }
-RUNS = {"run": "runs/demo", "other": "runs/demo_bf16"}
+RUNS = {"run": "runs/demo", "other": "runs/demo_float32"}
 NEEDS = dict.fromkeys(("first_step", "waiting", "ranks", "translation"), ("run",)) | {"precision": ("run", "other")}
 
 if __name__ == "__main__":
