@@ -39,7 +39,7 @@ def test_a_memory_of_one_pixel_is_the_gated_unit_that_one_writes_down() -> None:
         of_state = centre["of_state.weight"] * state + centre["of_state.bias"]
         reset, keep = (of_x[:2] + of_state).sigmoid()
         candidate = (of_x[2] + centre["of_reset.weight"] * reset * state + centre["of_reset.bias"]).relu()
-        state = (keep * state + (1 - keep) * candidate).squeeze()
+        state = (keep * state + (1 - keep) * candidate if t else candidate).squeeze()
         assert memory(x)[0, t, 0, 0, 0].item() == pytest.approx(state.item(), abs=1e-6)
 
 

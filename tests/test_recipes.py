@@ -299,6 +299,27 @@ def test_cyclegan_s_discriminators_see_noise_that_fades_and_its_generators_none(
     assert seen == [(0.2, 0.75)] * 6  # two fakes for G; two reals and two fakes for D
 
 
+def test_cyclegan_s_discriminators_see_augmented_images_and_its_generators_whole_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    seen: dict[str, list[bool]] = {"D_A": [], "D_B": [], "G_AB": [], "G_BA": []}
+
+    def augmented(samples: torch.Tensor, names: tuple[str, ...]) -> torch.Tensor:
+        asked.append(names)
+        return torch.full_like(samples, -1.0)
+
+    monkeypatch.setattr("medgan.recipes.cyclegan.augmented", augmented)
+    recipe = make("cyclegan", 2, augment=("translation",))
+    for name, blank in seen.items():
+        network = getattr(recipe, name)
+        network.register_forward_pre_hook(lambda _, given, blank=blank: blank.append(bool((given[0] == -1).all())))
+    step(recipe, 0, 2, progress=0.5)
+    assert asked == [("translation",)] * 6  # as with the noise
+    assert all(blank and all(blank) for blank in (seen["D_A"], seen["D_B"]))
+    assert all(blank and not any(blank) for blank in (seen["G_AB"], seen["G_BA"]))
+
+
 def test_the_learning_rate_is_constant_and_then_falls_to_nothing() -> None:
     recipe = make("cyclegan", 2)
     assert [recipe.lr_factor(p) for p in (0.0, 0.5, 0.75, 1.0)] == [1.0, 1.0, 0.5, 0.0]

@@ -25,7 +25,8 @@ class ConvGRU(nn.Module):
     """A gated recurrent unit whose states are maps: ``(B, T, C, H, W)`` to the same shape, frame after frame.
 
     Ballas et al., "Delving Deeper into Convolutional Networks for Learning Video Representations", 2016, with ReLU for
-    the candidate as in Clark et al. 2019, appendix A. The first frame follows a state of zeros.
+    the candidate as in Clark et al. 2019, appendix A. At the first frame there is nothing to keep: its state is the
+    candidate alone, so that films do not begin with a fade.
     """
 
     def __init__(self, channels: int) -> None:
@@ -42,7 +43,7 @@ class ConvGRU(nn.Module):
         for t in range(x.shape[1]):
             reset, keep = (gates_x[:, t] + self.of_state(state)).sigmoid().chunk(2, dim=1)
             candidate = (candidate_x[:, t] + self.of_reset(reset * state)).relu()
-            state = keep * state + (1 - keep) * candidate
+            state = keep * state + (1 - keep) * candidate if t else candidate
             states.append(state)
         return torch.stack(states, dim=1)
 

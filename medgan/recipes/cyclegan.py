@@ -12,6 +12,7 @@ from torch.nn.functional import l1_loss
 from medgan.config import Component, InputError
 from medgan.losses import OBJECTIVES, ObjectiveName, gradient_difference, mind_difference
 from medgan.networks import SpatialDims
+from medgan.recipes.augmentation import augmented
 from medgan.recipes.parts import (
     Discriminator,
     Generator,
@@ -25,7 +26,7 @@ from medgan.recipes.parts import (
     judged,
 )
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
-from medgan.recipes.view import InstanceNoise, noisy
+from medgan.recipes.view import Augmentations, InstanceNoise, noisy
 
 
 class CycleGAN(Recipe):
@@ -76,6 +77,7 @@ class CycleGAN(Recipe):
             ),
         ] = 0.0,
         instance_noise: InstanceNoise = 0.0,
+        augment: Augmentations = (),
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for each discriminator, images")] = 50,
         lr: Annotated[float, Field(gt=0, description="Adam's initial learning rate, generators")] = 2e-4,
         lr_discriminator: Annotated[
@@ -100,7 +102,7 @@ class CycleGAN(Recipe):
         self.lambda_adv, self.lambda_cycle = lambda_adv, lambda_cycle
         self.lambda_identity, self.lambda_gradient = lambda_identity, lambda_gradient
         self.lambda_mind = lambda_mind
-        self.warmup, self.instance_noise = warmup, instance_noise
+        self.warmup, self.instance_noise, self.augment = warmup, instance_noise, augment
         self.optimizers = {
             "G": adam([self.G_AB, self.G_BA], lr, beta1),
             "D": adam([self.D_A, self.D_B], lr_discriminator, beta1),
@@ -113,7 +115,7 @@ class CycleGAN(Recipe):
             return self._give_back(real_A, real_B)
 
         def seen(images: Tensor) -> Tensor:
-            return noisy(images, self.instance_noise, progress)
+            return augmented(noisy(images, self.instance_noise, progress), self.augment)
 
         with frozen(self.D_A, self.D_B):
             fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)
