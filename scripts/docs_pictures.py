@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from environment import ROOT
 from medgan.config import Component
 from medgan.data.digits import Digits
-from medgan.data.phantom import make_phantom
+from medgan.data.phantom import TISSUES, make_phantom
 from medgan.data.phantom_slices import CT_WINDOW, PhantomSlices
 from medgan.data.source import SourceDataset
 from medgan.data.volume import Volume
 from medgan.mosaic import mosaic
-from medgan.recipes import GAN, Pix2Pix
+from medgan.recipes import GAN, Pix2Pix, Segmentation
 from medgan.rundir import RunDir
 from medgan.translate import TranslateOptions, load_translator
 from medgan.translate.reader import load_reader
@@ -146,6 +146,26 @@ def organ(run: Path) -> dict[str, Any]:
     return {"read_ml": volumes}
 
 
+def segmentation() -> dict[str, Any]:
+    """CT slices of held-out bodies and what a segmentor reads off them after a short training."""
+    source = PhantomSlices(size=96, A="ct", bodies=16, held_out_bodies=2)
+    torch.manual_seed(0)
+    network = Component(name="segresnet", channels=16, levels=3)
+    recipe = Segmentation(num_classes=len(TISSUES), spatial_dims=2, segmentor_net=network, lr=2e-3)
+    for _ in _trained(recipe, source, "single", batch_size=4, num_steps=800):
+        pass
+    held_out = source.draw(np.random.default_rng(3), 8, "test", "single")
+    with torch.no_grad():
+        read = recipe.segmentor("A")(held_out["A"]).argmax(dim=1, keepdim=True)  # type: ignore[misc]
+    chosen, most = 1, (SOFT_TISSUE_HU[1] - SOFT_TISSUE_HU[0]) / (len(TISSUES) - 1)
+    shown = [_hu(held_out["A"]), *(labels * most + SOFT_TISSUE_HU[0] for labels in (read, held_out["label_A"]))]
+    titles = ("CT", "what is read", "labels")
+    panels = [(images[chosen, 0], title) for images, title in zip(shown, titles, strict=True)]
+    _draw("segmentation", panels, SOFT_TISSUE_HU)
+    same = (read == held_out["label_A"])[held_out["label_A"] > 0]
+    return {"body_read_right": round(float(same.float().mean()), 3)}
+
+
 def previews(run: Path) -> dict[str, Any]:
     """What the demo's run showed of itself early, later and at its end."""
     folder = run / "train" / "previews"
@@ -202,6 +222,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "checkerboard": lambda run: checkerboard(),
     "collapse": lambda run: collapse(),
     "organ": organ,
+    "segmentation": lambda run: segmentation(),
     "previews": previews,
 }
 
