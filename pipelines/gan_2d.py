@@ -54,11 +54,12 @@ console = Console()
 
 @dataclass(frozen=True)
 class Part:
-    """One configuration of the study: how its runs are scored, its seeds, and the kinds of picture to draw."""
+    """One configuration of the study: how its runs are scored, its seeds, the pictures to draw, of how many samples."""
 
     score: Callable[[RunDir, Recipe, Source], Any]
     seeds: tuple[int, ...] = (0,)
     pictures: tuple[Kind, ...] = ()
+    count: int | None = None  # of samples in a picture; None: as `COUNTS` has it
 
 
 def _points(run: RunDir, recipe: Recipe, drawn: Source) -> Any:
@@ -118,7 +119,7 @@ PARTS: dict[str, Part] = {
     "conditional_cyclegan_slices": Part(_translation, (0,), ("pairs",)),
     "cut_slices": Part(_translation, (0,), ("pairs",)),
     "stylegan2_slices": Part(_slices, (0,), ("grid", "walk")),
-    "dvdgan_films": Part(_films, (0,), ("grid",)),
+    "dvdgan_films": Part(_films, (0,), ("grid",), count=12),
 }
 COUNTS: Mapping[Kind, int] = {"points": 2500, "grid": 36, "walk": 4, "classes": 100, "pairs": 6}
 
@@ -171,7 +172,8 @@ def one_run(runs: Path, name: str, seed: int, device: str = "auto", *, as_is: bo
     scores = PARTS[name].score(run, recipe, drawn)
     for kind in PARTS[name].pictures:
         picture = run.path / "sample" / f"{kind}.png"
-        sample(run, picture, kind=kind, count=COUNTS[kind], options=experiment.sample, device="cpu", force=True)
+        count = PARTS[name].count or COUNTS[kind]
+        sample(run, picture, kind=kind, count=count, options=experiment.sample, device="cpu", force=True)
     write_json(
         run.path / "study.json",
         {

@@ -78,14 +78,6 @@ class CycleGAN(Recipe):
         ] = 0.0,
         instance_noise: InstanceNoise = 0.0,
         augment: Augmentations = (),
-        cycle_noise: Annotated[
-            float,
-            Field(
-                ge=0,
-                description="std of noise on translations before they go back: a pattern too faint to see then cannot "
-                "carry the source (Chu 2017); 0: off",
-            ),
-        ] = 0.0,
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for each discriminator, images")] = 50,
         lr: Annotated[float, Field(gt=0, description="Adam's initial learning rate, generators")] = 2e-4,
         lr_discriminator: Annotated[
@@ -111,7 +103,6 @@ class CycleGAN(Recipe):
         self.lambda_identity, self.lambda_gradient = lambda_identity, lambda_gradient
         self.lambda_mind = lambda_mind
         self.warmup, self.instance_noise, self.augment = warmup, instance_noise, augment
-        self.cycle_noise = cycle_noise
         self.optimizers = {
             "G": adam([self.G_AB, self.G_BA], lr, beta1),
             "D": adam([self.D_A, self.D_B], lr_discriminator, beta1),
@@ -131,8 +122,8 @@ class CycleGAN(Recipe):
             losses_G = {
                 "G/adv_B": self.lambda_adv * self.game.generator(self.D_B(seen(fake_B))),
                 "G/adv_A": self.lambda_adv * self.game.generator(self.D_A(seen(fake_A))),
-                "G/cycle_A": self.lambda_cycle * l1_loss(self.G_BA(self._grainy(fake_B)), real_A),  # Eq. 2
-                "G/cycle_B": self.lambda_cycle * l1_loss(self.G_AB(self._grainy(fake_A)), real_B),
+                "G/cycle_A": self.lambda_cycle * l1_loss(self.G_BA(fake_B), real_A),  # Equation 2
+                "G/cycle_B": self.lambda_cycle * l1_loss(self.G_AB(fake_A), real_B),
             }
             if self.lambda_identity:  # section 5.2
                 losses_G["G/idt_A"] = self.lambda_identity * l1_loss(self.G_BA(real_A), real_A)
@@ -153,10 +144,6 @@ class CycleGAN(Recipe):
         self.follow(self.ema_AB, self.G_AB)
         self.follow(self.ema_BA, self.G_BA)
         return losses_G | losses_D
-
-    def _grainy(self, fakes: Tensor) -> Tensor:
-        """Translations with noise everywhere but in the background, which is exactly -1."""
-        return fakes + self.cycle_noise * torch.randn_like(fakes) * (fakes > -1) if self.cycle_noise else fakes
 
     def _give_back(self, real_A: Tensor, real_B: Tensor) -> Losses:
         """Each generator as the identity: Chen et al., "CartoonGAN", 2018, section 3.3, in their pixels' place."""
