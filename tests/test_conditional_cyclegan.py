@@ -75,3 +75,16 @@ def test_it_learns_two_targets_that_differ_by_their_class_alone() -> None:
     dark, bright = (recipe.translator_to(kind)(torch.rand(1, 1, 8, 8) - 0.5).mean().item() for kind in (0, 1))
     assert dark < -0.3
     assert bright > 0.3
+
+
+def test_before_the_game_generators_learn_to_give_back_what_they_see() -> None:
+    recipe = make(warmup=0.2)
+    judges = [p.detach().clone() for network in (recipe.D_A, recipe.D_B) for p in network.parameters()]
+    losses = [recipe.training_step(images(), 0.1) for _ in range(5)]
+    assert set(losses[0]) == {"G/start_A", "G/start_B"}
+    assert losses[-1]["G/start_A"] < losses[0]["G/start_A"]
+    after = [p for network in (recipe.D_A, recipe.D_B) for p in network.parameters()]
+    assert all(torch.equal(now, before) for now, before in zip(after, judges, strict=True))
+    assert "D/A" in recipe.training_step(images(), 0.5)
+    with pytest.raises(InputError, match=r"recipe\.warmup: 0\.2, but images of 1 channels"):
+        make(warmup=0.2, channels_B=2)

@@ -19,6 +19,7 @@ from medgan.recipes.parts import (
     Discriminator,
     Generator,
     ImagePool,
+    Warmup,
     adam,
     averaged,
     discriminator,
@@ -26,6 +27,7 @@ from medgan.recipes.parts import (
     generator,
     intensity_distance,
     judged,
+    refuse_warmup,
 )
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
 
@@ -103,6 +105,7 @@ class ConditionalCycleGAN(Recipe):
         lambda_identity: Annotated[
             float, Field(ge=0, description="weight of G_AB(B, own class) = B and G_BA(A, any class) = A; 0: off")
         ] = 0.0,
+        warmup: Warmup = 0.0,
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for each discriminator, images")] = 50,
         lr: Annotated[float, Field(gt=0, description="Adam's initial learning rate, generators")] = 2e-4,
         lr_discriminator: Annotated[
@@ -112,7 +115,8 @@ class ConditionalCycleGAN(Recipe):
         ema_decay: Annotated[float, Field(ge=0, lt=1, description="of the averaged generators, per step")] = 0.995,
     ) -> None:
         super().__init__()
-        self.num_classes, self.target_class = num_classes, target_class
+        refuse_warmup(warmup, channels_A, channels_B)
+        self.num_classes, self.target_class, self.warmup = num_classes, target_class, warmup
         self._known(target_class)
 
         def told(channels_in: int, channels_out: int) -> ClassGenerator:
@@ -134,6 +138,8 @@ class ConditionalCycleGAN(Recipe):
     def training_step(self, batch: Batch, progress: float) -> Losses:
         """Equation 3 of Zhu et al. 2017, given the class; a fake goes into its pool with the class it was asked for."""
         real_A, real_B, classes = batch["A"], batch["B"], _classes(batch)
+        if progress < self.warmup:
+            return self._give_back(real_A, real_B, classes)
         with frozen(self.D_A, self.D_B):
             fake_B, fake_A = self.G_AB(real_A, classes), self.G_BA(real_B, classes)
             seen_B = with_class(fake_B, classes, self.num_classes)
@@ -156,6 +162,17 @@ class ConditionalCycleGAN(Recipe):
         self.follow(self.ema_AB, self.G_AB)
         self.follow(self.ema_BA, self.G_BA)
         return losses_G | losses_D
+
+    def _give_back(self, real_A: Tensor, real_B: Tensor, classes: Tensor) -> Losses:
+        """Each generator as the identity, whatever it is told; as `CycleGAN` begins."""
+        losses = {
+            "G/start_A": l1_loss(self.G_AB(real_A, classes), real_A),
+            "G/start_B": l1_loss(self.G_BA(real_B, classes), real_B),
+        }
+        self.update("G", losses)
+        self.follow(self.ema_AB, self.G_AB)
+        self.follow(self.ema_BA, self.G_BA)
+        return losses
 
     @torch.no_grad()
     def validation_step(self, batch: Batch) -> Losses:

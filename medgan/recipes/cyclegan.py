@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from medgan.config import Component, InputError
+from medgan.config import Component
 from medgan.losses import OBJECTIVES, ObjectiveName, gradient_difference, mind_difference
 from medgan.networks import SpatialDims
 from medgan.recipes.augmentation import augmented
@@ -17,6 +17,7 @@ from medgan.recipes.parts import (
     Discriminator,
     Generator,
     ImagePool,
+    Warmup,
     adam,
     averaged,
     discriminator,
@@ -24,6 +25,7 @@ from medgan.recipes.parts import (
     generator,
     intensity_distance,
     judged,
+    refuse_warmup,
 )
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
 from medgan.recipes.view import Augmentations, InstanceNoise, noisy
@@ -67,15 +69,7 @@ class CycleGAN(Recipe):
         lambda_mind: Annotated[
             float, Field(ge=0, description="weight of edges in the same places, by MIND (Yang 2018); 0: off")
         ] = 0.0,
-        warmup: Annotated[
-            float,
-            Field(
-                ge=0,
-                lt=1,
-                description="share of the training in which generators learn to give back what they see, before the "
-                "game begins: bright starts as bright (Chen 2018); 0: off",
-            ),
-        ] = 0.0,
+        warmup: Warmup = 0.0,
         instance_noise: InstanceNoise = 0.0,
         augment: Augmentations = (),
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for each discriminator, images")] = 50,
@@ -87,11 +81,7 @@ class CycleGAN(Recipe):
         ema_decay: Annotated[float, Field(ge=0, lt=1, description="of the averaged generators, per step")] = 0.995,
     ) -> None:
         super().__init__()
-        if warmup and channels_A != channels_B:
-            raise InputError(
-                f"recipe.warmup: {warmup}, but images of {channels_A} channels cannot be given back with {channels_B}; "
-                "set it to 0"
-            )
+        refuse_warmup(warmup, channels_A, channels_B)
         self.G_AB = generator(generator_net, spatial_dims, channels_A, channels_B, keep_background)
         self.G_BA = generator(generator_net, spatial_dims, channels_B, channels_A, keep_background)
         self.D_A = discriminator(discriminator_net, spatial_dims, channels_A)

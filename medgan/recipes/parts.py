@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from medgan.config import Component, bind, component
+from medgan.config import Component, InputError, bind, component
 from medgan.networks import CRITICS, DISCRIMINATORS, ENLARGERS, GENERATORS, SEGMENTORS, SYNTHESIZERS, SpatialDims
 from medgan.networks.background import KeepBackground
 from medgan.networks.built import built
@@ -26,6 +27,24 @@ Segmentor = component(SEGMENTORS, "segmentor")
 Enlarger = component(ENLARGERS, "enlarger")
 Synthesizer = component(SYNTHESIZERS, "synthesizer")
 Critic = component(CRITICS, "critic")
+Warmup = Annotated[
+    float,
+    Field(
+        ge=0,
+        lt=1,
+        description="share of the training in which generators learn to give back what they see, before the game "
+        "begins: bright starts as bright (Chen 2018); 0: off",
+    ),
+]
+
+
+def refuse_warmup(warmup: float, channels_A: int, channels_B: int) -> None:
+    """Raises InputError where generators are to give back what they see and cannot, for want of channels."""
+    if warmup and channels_A != channels_B:
+        raise InputError(
+            f"recipe.warmup: {warmup}, but images of {channels_A} channels cannot be given back with {channels_B}; "
+            "set it to 0"
+        )
 
 
 def generator(
