@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medgan.config import Component, InputError
-from medgan.networks.temporal import ConvGRU, FilmGenerator, LatentNorm, SpectralCritic
+from medgan.networks.temporal import ConvGRU, FilmGenerator, LatentNorm, Rhythms, SpectralCritic
 from medgan.recipes.dvdgan import DVDGAN
 
 
@@ -30,17 +30,47 @@ def films(count: int = 4) -> torch.Tensor:
 
 def test_a_memory_of_one_pixel_is_the_gated_unit_that_one_writes_down() -> None:
     torch.manual_seed(0)
-    memory = ConvGRU(1)
+    memory = ConvGRU(1, settle=2)
     centre = {name: p[..., 1, 1].flatten() if p.ndim == 4 else p for name, p in memory.state_dict().items()}
     x = torch.randn(1, 3, 1, 1, 1)
-    state = torch.zeros(())
-    for t in range(3):
+    state = (centre["of_input.weight"] * x[0, 0, 0, 0, 0] + centre["of_input.bias"])[2].relu()
+    for step, t in enumerate([0, 0, 0, 1, 2]):
         of_x = centre["of_input.weight"] * x[0, t, 0, 0, 0] + centre["of_input.bias"]
         of_state = centre["of_state.weight"] * state + centre["of_state.bias"]
         reset, keep = (of_x[:2] + of_state).sigmoid()
         candidate = (of_x[2] + centre["of_reset.weight"] * reset * state + centre["of_reset.bias"]).relu()
-        state = (keep * state + (1 - keep) * candidate if t else candidate).squeeze()
-        assert memory(x)[0, t, 0, 0, 0].item() == pytest.approx(state.item(), abs=1e-6)
+        state = (keep * state + (1 - keep) * candidate).squeeze()
+        if step >= 2:
+            assert memory(x)[0, t, 0, 0, 0].item() == pytest.approx(state.item(), abs=1e-6)
+
+
+def test_a_settled_memory_of_a_still_input_starts_where_it_would_have_come_to() -> None:
+    torch.manual_seed(0)
+    still = torch.randn(1, 1, 2, 4, 4).expand(-1, 8, -1, -1, -1)
+    memory = ConvGRU(2, settle=0)
+    path = memory(still)
+    memory.settle = 5
+    torch.testing.assert_close(memory(still)[:, :3], path[:, 5:])
+
+
+def test_a_film_s_rhythms_turn_at_their_own_speed_and_keep_their_size() -> None:
+    torch.manual_seed(0)
+    rhythms = Rhythms(6, 200, 3)
+    latents = torch.randn(4, 6)
+    codes = rhythms(latents)
+    assert torch.equal(codes[..., :6], latents[:, None].expand(-1, 200, -1))
+    pairs = torch.complex(codes[..., 6:9], codes[..., 9:])
+    torch.testing.assert_close(pairs.abs(), pairs[:, :1].abs().expand(-1, 200, -1))
+    turned = (pairs[:, 1:] / pairs[:, :-1]).angle()
+    torch.testing.assert_close(turned, turned[:, :1].expand(-1, 199, -1), rtol=1e-3, atol=1e-3)
+    assert (turned[:, 0] / rhythms.turns - 1).abs().max() < 0.25
+    assert (turned[0, 0] - turned[1, 0]).abs().min() > 0
+
+
+def test_without_rhythms_every_frame_has_the_film_s_latent() -> None:
+    made = FilmGenerator((1, 4, 16, 16), 6, channels=4, max_channels=8, rhythms=0)
+    assert made.rhythms is None
+    assert made(torch.randn(3, 6)).shape == (3, 1, 4, 16, 16)
 
 
 def test_a_memory_sees_the_past_and_not_the_future() -> None:
@@ -62,7 +92,7 @@ def test_a_norm_s_scale_and_shift_are_the_film_s_own() -> None:
     torch.nn.init.zeros_(norm.shift.bias)
     torch.nn.init.ones_(norm.shift.weight)
     x = 5 + 3 * torch.randn(2, 4, 3, 8, 8)
-    y = norm(x, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    y = norm(x, torch.tensor([[1.0, 1.0], [0.0, 0.0]])[:, None].expand(-1, 4, -1))
     gap = norm.norm(x.flatten(0, 1)).unflatten(0, (2, 4))
     torch.testing.assert_close(y[0], gap[0] + 2, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(y[1], gap[1], rtol=1e-3, atol=1e-3)

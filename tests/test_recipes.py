@@ -10,6 +10,7 @@ import torch
 from medgan.config import Component, InputError
 from medgan.recipes import RECIPES, Recipe
 from medgan.recipes.parts import ImagePool, averaged, frozen, intensity_distance, ramp
+from medgan.recipes.view import toned, tones_weight
 
 SIZE = 8
 
@@ -318,6 +319,36 @@ def test_cyclegan_s_discriminators_see_augmented_images_and_its_generators_whole
     assert asked == [("translation",)] * 6  # as with the noise
     assert all(blank and all(blank) for blank in (seen["D_A"], seen["D_B"]))
     assert all(blank and not any(blank) for blank in (seen["G_AB"], seen["G_BA"]))
+
+
+def test_tones_are_the_sines_of_intensities_and_set_near_ones_apart() -> None:
+    shades = torch.tensor([-0.16, -0.14]).view(2, 1, 1, 1)
+    fine = toned(shades, (2.0, 4.0))
+    assert fine.shape == (2, 5, 1, 1)
+    torch.testing.assert_close(fine[:, 1], torch.sin(2 * torch.pi * shades[:, 0]))
+    torch.testing.assert_close(fine[:, 4], torch.cos(4 * torch.pi * shades[:, 0]))
+    torch.testing.assert_close(toned(shades, (2.0, 4.0), 0.5)[:, 1:], fine[:, 1:] / 2)
+    assert (fine[0] - fine[1]).norm() > 10 * (shades[0] - shades[1]).norm()
+    assert torch.equal(toned(shades, ()), shades)
+
+
+def test_tones_come_in_within_a_fifth_of_the_training() -> None:
+    weights = [tones_weight(0.3, progress) for progress in (0.0, 0.3, 0.4, 0.5, 1.0)]
+    assert weights == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "conditional_cyclegan"])
+def test_discriminators_see_tones_and_generators_none(name: str) -> None:
+    recipe = make(name, 2, tones=(2.0,))
+    seen: dict[str, list[torch.Tensor]] = {"D_A": [], "D_B": [], "G_AB": []}
+    for network, images in seen.items():
+        getattr(recipe, network).register_forward_pre_hook(lambda _, given, images=images: images.append(given[0]))
+    step(recipe, 0, 2, progress=0.5)
+    assert {images.shape[1] for images in seen["G_AB"]} == {1}
+    for images in (*seen["D_A"], *seen["D_B"]):
+        image, sine, cosine = images.chunk(3, dim=1)
+        torch.testing.assert_close(sine, torch.sin(2 * torch.pi * image))
+        torch.testing.assert_close(cosine, torch.cos(2 * torch.pi * image))
 
 
 def test_the_learning_rate_is_constant_and_then_falls_to_nothing() -> None:

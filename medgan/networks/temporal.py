@@ -20,17 +20,20 @@ from medgan.config import InputError
 from medgan.networks.blocks import SpatialDims, conv, layout
 from medgan.networks.dcgan import halvings, spatial_dims_of
 
+_SMALL = 0.2  # of the numbers that turn, beside the latent's: movement comes in as it is learnt
+
 
 class ConvGRU(nn.Module):
     """A gated recurrent unit whose states are maps: ``(B, T, C, H, W)`` to the same shape, frame after frame.
 
     Ballas et al., "Delving Deeper into Convolutional Networks for Learning Video Representations", 2016, with ReLU for
-    the candidate as in Clark et al. 2019, appendix A. At the first frame there is nothing to keep: its state is the
-    candidate alone, so that films do not begin with a fade.
+    the candidate as in Clark et al. 2019, appendix A. Departure: the state of the first frame is what the unit comes to
+    after `settle` steps on its input, from the candidate alone on, so that films do not begin with a fade.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, settle: int = 3) -> None:
         super().__init__()
+        self.settle = settle
         self.of_input = conv(2, channels, 3 * channels)
         self.of_state = conv(2, channels, 2 * channels)
         self.of_reset = conv(2, channels, channels)
@@ -38,44 +41,71 @@ class ConvGRU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         of_x = self.of_input(x.flatten(0, 1)).reshape(*x.shape[:2], -1, *x.shape[3:])
         gates_x, candidate_x = of_x[:, :, : 2 * x.shape[2]], of_x[:, :, 2 * x.shape[2] :]
-        state = torch.zeros_like(x[:, 0])
+        state = candidate_x[:, 0].relu()  # nothing to keep yet
         states = []
-        for t in range(x.shape[1]):
+        for t in [0] * self.settle + list(range(x.shape[1])):
             reset, keep = (gates_x[:, t] + self.of_state(state)).sigmoid().chunk(2, dim=1)
             candidate = (candidate_x[:, t] + self.of_reset(reset * state)).relu()
-            state = keep * state + (1 - keep) * candidate if t else candidate
+            state = keep * state + (1 - keep) * candidate
             states.append(state)
-        return torch.stack(states, dim=1)
+        return torch.stack(states[self.settle :], dim=1)
+
+
+class Rhythms(nn.Module):
+    """A film's latent as a code of each frame: ``(B, latent_dim)`` to ``(B, T, latent_dim + 2 * count)``.
+
+    Pairs of numbers read off the latent turn with time, at speeds that are its own, too. A recurrence that sees the
+    same at every frame can only come to rest or drift away; what breathes has to return. After the motion codes of
+    Skorokhodov et al., "StyleGAN-V: A Continuous Video Generator with the Price, Image Quality and Perks of StyleGAN2",
+    2022, section 3.1, whose phases are drawn.
+    """
+
+    turns: Tensor
+    times: Tensor
+
+    def __init__(self, latent_dim: int, frames: int, count: int) -> None:
+        super().__init__()
+        self.pairs, self.speeds = nn.Linear(latent_dim, 2 * count), nn.Linear(latent_dim, count)
+        self.register_buffer("turns", math.pi * torch.logspace(-3.0, -0.25, count, base=2.0))  # 16 to 2.4 frames a turn
+        self.register_buffer("times", torch.arange(frames, dtype=torch.float32))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        u, v = (_SMALL * self.pairs(latents).float()[:, None]).chunk(2, dim=2)
+        speeds = self.turns * (0.2 * self.speeds(latents).float().tanh()).exp()  # a fifth slower or faster
+        angles = self.times[:, None] * speeds[:, None]
+        cos, sin = angles.cos(), angles.sin()
+        constant = latents[:, None].expand(-1, len(self.times), -1)
+        return torch.cat([constant, cos * u - sin * v, sin * u + cos * v], dim=2)
 
 
 class LatentNorm(nn.Module):
-    """Batch norm of ``(B, T, C, H, W)`` over films and frames, each film's scale and shift read off its latent."""
+    """Batch norm of ``(B, T, C, H, W)`` over films and frames, scale and shift read off codes ``(B, T, code)``."""
 
-    def __init__(self, channels: int, latent_dim: int) -> None:
+    def __init__(self, channels: int, code: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False)
-        self.scale, self.shift = nn.Linear(latent_dim, channels), nn.Linear(latent_dim, channels)
+        self.scale, self.shift = nn.Linear(code, channels), nn.Linear(code, channels)
 
-    def forward(self, x: Tensor, latents: Tensor) -> Tensor:
+    def forward(self, x: Tensor, codes: Tensor) -> Tensor:
         y = cast(Tensor, self.norm(x.flatten(0, 1))).reshape(x.shape)
-        scale, shift = (part(latents)[:, None, :, None, None].to(y.dtype) for part in (self.scale, self.shift))
+        scale, shift = (part(codes)[..., None, None].to(y.dtype) for part in (self.scale, self.shift))
         return torch.addcmul(shift, y, 1 + scale)
 
 
 class FrameBlock(nn.Module):
     """A residual block that doubles each frame: ``(B, T, C_in, H, W)`` to ``(B, T, C_out, 2H, 2W)``."""
 
-    def __init__(self, in_channels: int, out_channels: int, latent_dim: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, code: int) -> None:
         super().__init__()
-        self.norms = nn.ModuleList([LatentNorm(in_channels, latent_dim), LatentNorm(out_channels, latent_dim)])
+        self.norms = nn.ModuleList([LatentNorm(in_channels, code), LatentNorm(out_channels, code)])
         self.first, self.second = conv(2, in_channels, out_channels), conv(2, out_channels, out_channels)
         self.skip = conv(2, in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, latents: Tensor) -> Tensor:
+    def forward(self, x: Tensor, codes: Tensor) -> Tensor:
         films = x.shape[:2]
-        y = cast(Tensor, self.norms[0](x, latents)).relu().flatten(0, 1)
+        y = cast(Tensor, self.norms[0](x, codes)).relu().flatten(0, 1)
         y = self.first(F.interpolate(y, scale_factor=2.0)).unflatten(0, films)
-        y = self.second(cast(Tensor, self.norms[1](y, latents)).relu().flatten(0, 1))
+        y = self.second(cast(Tensor, self.norms[1](y, codes)).relu().flatten(0, 1))
         skip = F.interpolate(self.skip(x.flatten(0, 1)), scale_factor=2.0)
         return cast(Tensor, (y + skip).unflatten(0, films))
 
@@ -83,8 +113,8 @@ class FrameBlock(nn.Module):
 class FilmGenerator(nn.Module):
     """Latents ``(B, latent_dim)`` to films ``(B, C, T, H, W)`` in [-1, 1].
 
-    One small map, the same for every frame, goes through a `ConvGRU`, which lets the frames differ, and a block that
-    doubles them, in turns until they have their size.
+    One small map per frame goes through a `ConvGRU` and a block that doubles it, in turns until frames have their size.
+    Departure: the maps, and the scales and shifts of the norms, are those of a code per frame (`Rhythms`).
     """
 
     def __init__(
@@ -95,6 +125,9 @@ class FilmGenerator(nn.Module):
         *,
         channels: Annotated[int, Field(gt=0, description="at full resolution; doubled with each halving")] = 16,
         max_channels: Annotated[int, Field(gt=0, description="at most; multiples of 16 are quick in bf16")] = 64,
+        rhythms: Annotated[
+            int, Field(ge=0, description="pairs of each film's numbers that turn with time; 0: none, as in the paper")
+        ] = 8,
     ) -> None:
         super().__init__()
         if spatial_dims_of(image_shape) != 3:
@@ -103,7 +136,9 @@ class FilmGenerator(nn.Module):
         first, levels = halvings(image_shape[2:], 4)
         widths = [min(max_channels, channels << level) for level in range(levels, -1, -1)]
         self.embed = nn.Embedding(num_classes, latent_dim) if num_classes else None
-        code = latent_dim * (2 if num_classes else 1)
+        told = latent_dim * (2 if num_classes else 1)
+        self.rhythms = Rhythms(told, self.frames, rhythms) if rhythms else None
+        code = told + 2 * rhythms
         self.first = (widths[0], *first)
         self.start = nn.Linear(code, math.prod(self.first))
         self.memories = nn.ModuleList(ConvGRU(width) for width in widths[:-1])
@@ -117,10 +152,11 @@ class FilmGenerator(nn.Module):
         if self.embed is not None:
             assert classes is not None, "a class-conditional network needs classes"
             latents = torch.cat([latents, self.embed(classes)], dim=1)
-        x = self.start(latents).unflatten(1, self.first)[:, None].expand(-1, self.frames, -1, -1, -1)
+        codes = latents[:, None].expand(-1, self.frames, -1) if self.rhythms is None else self.rhythms(latents)
+        x = self.start(codes).unflatten(2, self.first)
         for memory, block in zip(self.memories, self.blocks, strict=True):
-            x = block(memory(x), latents)
-        x = cast(Tensor, self.norm(x, latents)).relu()
+            x = block(memory(x), codes)
+        x = cast(Tensor, self.norm(x, codes)).relu()
         return cast(Tensor, self.head(x.flatten(0, 1)).tanh().unflatten(0, x.shape[:2]).transpose(1, 2).float())
 
 

@@ -30,6 +30,7 @@ from medgan.recipes.parts import (
     refuse_warmup,
 )
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
+from medgan.recipes.view import Tones, TonesFrom, toned, tones_weight
 
 
 def with_class(image: Tensor, classes: Tensor, num_classes: int) -> Tensor:
@@ -106,6 +107,8 @@ class ConditionalCycleGAN(Recipe):
             float, Field(ge=0, description="weight of G_AB(B, own class) = B and G_BA(A, any class) = A; 0: off")
         ] = 0.0,
         warmup: Warmup = 0.0,
+        tones: Tones = (),
+        tones_from: TonesFrom = 0.3,
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for each discriminator, images")] = 50,
         lr: Annotated[float, Field(gt=0, description="Adam's initial learning rate, generators")] = 2e-4,
         lr_discriminator: Annotated[
@@ -124,8 +127,9 @@ class ConditionalCycleGAN(Recipe):
             return ClassGenerator(network, num_classes, keep_background)
 
         self.G_AB, self.G_BA = told(channels_A, channels_B), told(channels_B, channels_A)
-        self.D_A = discriminator(discriminator_net, spatial_dims, channels_A)
-        self.D_B = discriminator(discriminator_net, spatial_dims, channels_B + num_classes)
+        self.tones, self.tones_from = tones, tones_from
+        self.D_A = discriminator(discriminator_net, spatial_dims, channels_A * (1 + 2 * len(tones)))
+        self.D_B = discriminator(discriminator_net, spatial_dims, (channels_B + num_classes) * (1 + 2 * len(tones)))
         self.ema_AB, self.ema_BA = averaged(self.G_AB, ema_decay), averaged(self.G_BA, ema_decay)
         self.pool_A, self.pool_B = ImagePool(pool_size), ImagePool(pool_size)
         self.game = OBJECTIVES[objective]
@@ -140,12 +144,17 @@ class ConditionalCycleGAN(Recipe):
         real_A, real_B, classes = batch["A"], batch["B"], _classes(batch)
         if progress < self.warmup:
             return self._give_back(real_A, real_B, classes)
+        weight = tones_weight(self.tones_from, progress)
+
+        def fine(images: Tensor) -> Tensor:
+            return toned(images, self.tones, weight)
+
         with frozen(self.D_A, self.D_B):
             fake_B, fake_A = self.G_AB(real_A, classes), self.G_BA(real_B, classes)
             seen_B = with_class(fake_B, classes, self.num_classes)
             losses_G = {
-                "G/adv_B": self.lambda_adv * self.game.generator(self.D_B(seen_B)),
-                "G/adv_A": self.lambda_adv * self.game.generator(self.D_A(fake_A)),
+                "G/adv_B": self.lambda_adv * self.game.generator(self.D_B(fine(seen_B))),
+                "G/adv_A": self.lambda_adv * self.game.generator(self.D_A(fine(fake_A))),
                 "G/cycle_A": self.lambda_cycle * l1_loss(self.G_BA(fake_B, classes), real_A),
                 "G/cycle_B": self.lambda_cycle * l1_loss(self.G_AB(fake_A, classes), real_B),
             }
@@ -154,9 +163,10 @@ class ConditionalCycleGAN(Recipe):
                 losses_G["G/idt_B"] = self.lambda_identity * l1_loss(self.G_AB(real_B, classes), real_B)
             self.update("G", losses_G)
         told_B = with_class(real_B, classes, self.num_classes)
+        past_A, past_B = self.pool_A(fake_A.detach()), self.pool_B(seen_B.detach())
         losses_D = {
-            "D/A": self.game.discriminator(*judged(self.D_A, real_A, self.pool_A(fake_A.detach()))),
-            "D/B": self.game.discriminator(*judged(self.D_B, told_B, self.pool_B(seen_B.detach()))),
+            "D/A": self.game.discriminator(*judged(self.D_A, fine(real_A), fine(past_A))),
+            "D/B": self.game.discriminator(*judged(self.D_B, fine(told_B), fine(past_B))),
         }
         self.update("D", losses_D)
         self.follow(self.ema_AB, self.G_AB)

@@ -28,7 +28,7 @@ from medgan.recipes.parts import (
     refuse_warmup,
 )
 from medgan.recipes.recipe import Batch, Direction, Losses, Pairing, Recipe
-from medgan.recipes.view import Augmentations, InstanceNoise, noisy
+from medgan.recipes.view import Augmentations, InstanceNoise, Tones, TonesFrom, noisy, toned, tones_weight
 
 
 class CycleGAN(Recipe):
@@ -72,6 +72,8 @@ class CycleGAN(Recipe):
         warmup: Warmup = 0.0,
         instance_noise: InstanceNoise = 0.0,
         augment: Augmentations = (),
+        tones: Tones = (),
+        tones_from: TonesFrom = 0.3,
         pool_size: Annotated[int, Field(ge=0, description="earlier fakes kept for each discriminator, images")] = 50,
         lr: Annotated[float, Field(gt=0, description="Adam's initial learning rate, generators")] = 2e-4,
         lr_discriminator: Annotated[
@@ -84,8 +86,8 @@ class CycleGAN(Recipe):
         refuse_warmup(warmup, channels_A, channels_B)
         self.G_AB = generator(generator_net, spatial_dims, channels_A, channels_B, keep_background)
         self.G_BA = generator(generator_net, spatial_dims, channels_B, channels_A, keep_background)
-        self.D_A = discriminator(discriminator_net, spatial_dims, channels_A)
-        self.D_B = discriminator(discriminator_net, spatial_dims, channels_B)
+        self.D_A = discriminator(discriminator_net, spatial_dims, channels_A * (1 + 2 * len(tones)))
+        self.D_B = discriminator(discriminator_net, spatial_dims, channels_B * (1 + 2 * len(tones)))
         self.ema_AB, self.ema_BA = averaged(self.G_AB, ema_decay), averaged(self.G_BA, ema_decay)
         self.pool_A, self.pool_B = ImagePool(pool_size), ImagePool(pool_size)
         self.game = OBJECTIVES[objective]
@@ -93,6 +95,7 @@ class CycleGAN(Recipe):
         self.lambda_identity, self.lambda_gradient = lambda_identity, lambda_gradient
         self.lambda_mind = lambda_mind
         self.warmup, self.instance_noise, self.augment = warmup, instance_noise, augment
+        self.tones, self.tones_from = tones, tones_from
         self.optimizers = {
             "G": adam([self.G_AB, self.G_BA], lr, beta1),
             "D": adam([self.D_A, self.D_B], lr_discriminator, beta1),
@@ -104,8 +107,10 @@ class CycleGAN(Recipe):
         if progress < self.warmup:
             return self._give_back(real_A, real_B)
 
+        weight = tones_weight(self.tones_from, progress)
+
         def seen(images: Tensor) -> Tensor:
-            return augmented(noisy(images, self.instance_noise, progress), self.augment)
+            return toned(augmented(noisy(images, self.instance_noise, progress), self.augment), self.tones, weight)
 
         with frozen(self.D_A, self.D_B):
             fake_B, fake_A = self.G_AB(real_A), self.G_BA(real_B)

@@ -1,7 +1,8 @@
-"""What a critic is shown of the samples: noisy, augmented, packed."""
+"""What a critic is shown of the samples: noisy, augmented, packed; and their intensities in fine."""
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -19,6 +20,34 @@ Augmentations = Annotated[
     tuple[Augmentation, ...],
     Field(description="of all images that the critic sees: brightness, translation, cutout (Zhao 2020); none: off"),
 ]
+
+Tones = Annotated[
+    tuple[Annotated[float, Field(gt=0)], ...],
+    Field(
+        description="sines and cosines of so many periods over [-1, 1] that the discriminators see beside the image, "
+        "each: differences that are small against the range; none: off"
+    ),
+]
+TonesFrom = Annotated[
+    float, Field(ge=0, le=0.8, description="share of the training from which tones come in; full a fifth later")
+]
+_RISE = 0.2  # share of the training in which tones come in
+
+
+def tones_weight(begin: float, progress: float) -> float:
+    """0 until `begin`, then linearly to 1."""
+    return min(1.0, max(0.0, (progress - begin) / _RISE))
+
+
+def toned(images: Tensor, tones: tuple[float, ...], weight: float = 1.0) -> Tensor:
+    """Images ``(B, C, *S)`` in [-1, 1], and behind them their sines and cosines: ``(B, C * (1 + 2 * len(tones)), *S)``.
+
+    Muscle and liver differ by a fortieth of a CT's range: a network that sees air and bone on the same scale is hardly
+    moved by it. Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional
+    Domains", 2020, Equation 1, of intensities in place of coordinates.
+    """
+    waves = [weight * wave(math.pi * tone * images) for tone in tones for wave in (torch.sin, torch.cos)]
+    return torch.cat([images, *waves], dim=1)
 
 
 def pack(samples: Tensor, packing: int) -> Tensor:
