@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medgan.config import Component, InputError
-from medgan.networks.temporal import ConvGRU, FilmGenerator, LatentNorm, Rhythms, SpectralCritic
+from medgan.networks.temporal import ConvGRU, FilmGenerator, Grain, LatentNorm, Rhythms, SpectralCritic
 from medgan.recipes.dvdgan import DVDGAN
 
 
@@ -67,6 +67,22 @@ def test_a_film_s_rhythms_turn_at_their_own_speed_and_keep_their_size() -> None:
     assert (turned[0, 0] - turned[1, 0]).abs().min() > 0
 
 
+def test_grain_is_fresh_in_training_and_fixed_after_it_and_every_frame_has_its_own() -> None:
+    torch.manual_seed(0)
+    grain = Grain(2, 4, (8, 8))
+    x = torch.zeros(3, 4, 2, 8, 8)
+    assert torch.equal(grain(x), x)
+    torch.nn.init.constant_(grain.strength, 0.5)
+    first, second = grain(x), grain(x)
+    assert first.std().item() == pytest.approx(0.5, rel=0.1)
+    assert not torch.equal(first, second)
+    grain.eval()
+    still = grain(x)
+    assert torch.equal(still, grain(x))
+    assert torch.equal(still[0], still[2])
+    assert (still.diff(dim=1) != 0).all()
+
+
 def test_without_rhythms_every_frame_has_the_film_s_latent() -> None:
     made = FilmGenerator((1, 4, 16, 16), 6, channels=4, max_channels=8, rhythms=0)
     assert made.rhythms is None
@@ -100,7 +116,7 @@ def test_a_norm_s_scale_and_shift_are_the_film_s_own() -> None:
 
 def test_frames_of_an_untrained_film_differ() -> None:
     torch.manual_seed(0)
-    made = FilmGenerator((1, 4, 16, 16), 6, channels=4, max_channels=8)(torch.randn(3, 6))
+    made = FilmGenerator((1, 4, 16, 16), 6, channels=4, max_channels=8, grain=True)(torch.randn(3, 6))
     assert made.shape == (3, 1, 4, 16, 16)
     assert made.abs().max() <= 1
     assert (made.diff(dim=2).abs().amax(dim=(1, 3, 4)) > 0).all()

@@ -92,6 +92,25 @@ class LatentNorm(nn.Module):
         return torch.addcmul(shift, y, 1 + scale)
 
 
+class Grain(nn.Module):
+    """Noise of learnt strength on each frame of ``(B, T, C, H, W)``: fresh in training, in `eval` equal for every film.
+
+    Without it, frames of a film can differ by movement alone. Karras et al., "Analyzing and Improving the Image Quality
+    of StyleGAN", 2020, Figure 2d.
+    """
+
+    noise: Tensor
+
+    def __init__(self, channels: int, frames: int, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.register_buffer("noise", torch.randn(frames, 1, *size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = torch.randn_like(self.noise.expand(len(x), *self.noise.shape)) if self.training else self.noise
+        return x + (self.strength * noise).to(x.dtype)
+
+
 class FrameBlock(nn.Module):
     """A residual block that doubles each frame: ``(B, T, C_in, H, W)`` to ``(B, T, C_out, 2H, 2W)``."""
 
@@ -114,7 +133,7 @@ class FilmGenerator(nn.Module):
     """Latents ``(B, latent_dim)`` to films ``(B, C, T, H, W)`` in [-1, 1].
 
     One small map per frame goes through a `ConvGRU` and a block that doubles it, in turns until frames have their size.
-    Departure: the maps, and the scales and shifts of the norms, are those of a code per frame (`Rhythms`).
+    Departures: the maps, and the scales and shifts of the norms, are those of a code per frame (`Rhythms`); `grain`.
     """
 
     def __init__(
@@ -128,6 +147,7 @@ class FilmGenerator(nn.Module):
         rhythms: Annotated[
             int, Field(ge=0, description="pairs of each film's numbers that turn with time; 0: none, as in the paper")
         ] = 8,
+        grain: Annotated[bool, Field(description="noise of learnt strength in every frame, after each block")] = False,
     ) -> None:
         super().__init__()
         if spatial_dims_of(image_shape) != 3:
@@ -143,6 +163,10 @@ class FilmGenerator(nn.Module):
         self.start = nn.Linear(code, math.prod(self.first))
         self.memories = nn.ModuleList(ConvGRU(width) for width in widths[:-1])
         self.blocks = nn.ModuleList(FrameBlock(wide, narrow, code) for wide, narrow in pairwise(widths))
+        sizes = [tuple(length << level for length in first) for level in range(1, len(widths))]
+        self.grains = nn.ModuleList(
+            Grain(width, self.frames, size) for width, size in zip(widths[1:], sizes, strict=True)
+        )
         self.norm = LatentNorm(widths[-1], code)
         self.head = conv(2, widths[-1], image_shape[0])
         orthogonal(self)
@@ -154,8 +178,8 @@ class FilmGenerator(nn.Module):
             latents = torch.cat([latents, self.embed(classes)], dim=1)
         codes = latents[:, None].expand(-1, self.frames, -1) if self.rhythms is None else self.rhythms(latents)
         x = self.start(codes).unflatten(2, self.first)
-        for memory, block in zip(self.memories, self.blocks, strict=True):
-            x = block(memory(x), codes)
+        for memory, block, grain in zip(self.memories, self.blocks, self.grains, strict=True):
+            x = grain(block(memory(x), codes))
         x = cast(Tensor, self.norm(x, codes)).relu()
         return cast(Tensor, self.head(x.flatten(0, 1)).tanh().unflatten(0, x.shape[:2]).transpose(1, 2).float())
 
