@@ -83,6 +83,20 @@ def test_grain_is_fresh_in_training_and_fixed_after_it_and_every_frame_has_its_o
     assert (still.diff(dim=1) != 0).all()
 
 
+def test_only_with_grain_are_two_films_of_one_latent_different_in_training() -> None:
+    def apart(**options: bool) -> float:
+        torch.manual_seed(0)
+        generator = FilmGenerator((1, 4, 16, 16), 6, channels=4, max_channels=8, **options)
+        for name, parameter in generator.named_parameters():
+            if name.endswith("strength"):
+                torch.nn.init.ones_(parameter)
+        latents = torch.randn(2, 6)
+        return float((generator(latents) - generator(latents)).abs().max().detach())
+
+    assert apart() < 1e-6
+    assert apart(grain=True) > 1e-3
+
+
 def test_without_rhythms_every_frame_has_the_film_s_latent() -> None:
     made = FilmGenerator((1, 4, 16, 16), 6, channels=4, max_channels=8, rhythms=0)
     assert made.rhythms is None

@@ -163,9 +163,9 @@ class FilmGenerator(nn.Module):
         self.start = nn.Linear(code, math.prod(self.first))
         self.memories = nn.ModuleList(ConvGRU(width) for width in widths[:-1])
         self.blocks = nn.ModuleList(FrameBlock(wide, narrow, code) for wide, narrow in pairwise(widths))
-        sizes = [tuple(length << level for length in first) for level in range(1, len(widths))]
         self.grains = nn.ModuleList(
-            Grain(width, self.frames, size) for width, size in zip(widths[1:], sizes, strict=True)
+            Grain(width, self.frames, tuple(side << level for side in first)) if grain else nn.Identity()
+            for level, width in enumerate(widths[1:], start=1)
         )
         self.norm = LatentNorm(widths[-1], code)
         self.head = conv(2, widths[-1], image_shape[0])

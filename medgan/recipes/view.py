@@ -47,7 +47,7 @@ def toned(images: Tensor, tones: tuple[float, ...], weight: float = 1.0) -> Tens
     Domains", 2020, Equation 1, of intensities in place of coordinates.
     """
     waves = [weight * wave(math.pi * tone * images) for tone in tones for wave in (torch.sin, torch.cos)]
-    return torch.cat([images, *waves], dim=1)
+    return torch.cat([images, *waves], dim=1) if waves else images
 
 
 def pack(samples: Tensor, packing: int) -> Tensor:
